@@ -1,0 +1,34 @@
+//! The contract between Tidegate and the broker that carries it, and what is built once above that contract.
+//!
+//! A broker is asked for as little as possible: [`PartitionLog`], a set of durable, totally ordered, append-only logs.
+//! Everything that users see is built here above it, so that it cannot differ between brokers:
+//!
+//! | module | gives | promise |
+//! |---|---|---|
+//! | [`log`] | the contract of an adapter | below |
+//! | [`slot`] | a journal with one owner | linearizable conditional commits, atomic in a slot, idempotent by command id |
+//!
+//! # Promises of a partition log
+//!
+//! | | promise |
+//! |---|---|
+//! | durable | [`PartitionLog::append`] resolves only when the record survives what [`Capability::durability`] names; never earlier |
+//! | ordered | records of one log have one total order, the same for every reader; two appends made one after the other by one caller keep their order |
+//! | stable | what a reader was given stays at its position, unchanged, until it is trimmed |
+//! | gap-free | a [`Tail`] gives every record from its start on, once, in order; a start that was trimmed is [`ErrorKind::PositionLost`], never a silent jump |
+//! | bounded | an adapter queues no more than its options say; beyond that an append is refused with [`ErrorKind::Backpressure`] |
+//! | honest | an append whose fate is not known fails with [`Applied::Unknown`]; it may appear later, anywhere behind the end known at the time of the call, or never |
+//! | detected | lost or damaged records are [`ErrorKind::DataLoss`], never skipped in silence |
+//!
+//! Not promised: positions without gaps, order between logs, deduplication of appends, an upper bound of the time that
+//! an append takes (the caller's deadline is the bound, and its passing leaves the outcome unknown).
+
+pub mod capability;
+pub mod environment;
+pub mod error;
+pub mod log;
+
+pub use capability::{Capability, Durability};
+pub use environment::{Clock, Environment, Random};
+pub use error::{Applied, Error, ErrorKind, Result};
+pub use log::{Appended, Batch, BoxFuture, LogId, LogInfo, LogSpec, PartitionLog, Position, Record, Stored, Tail};

@@ -1,0 +1,171 @@
+//! The contract of an adapter: partition logs. The promises are in the crate's documentation.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use tidegate_schemas::Event;
+
+use crate::capability::Capability;
+use crate::error::Result;
+
+/// A boxed future: one allocation for each call of a broker is nothing beside the call.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Which log is meant. An adapter maps it to a name of its broker's; nothing else invents physical names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogId {
+    /// One partition of a topic: users' events, readable by any other client of the broker.
+    Topic {
+        /// The topic's name, in its one canonical form.
+        topic: ByteString,
+        /// Zero-based.
+        partition: u32,
+    },
+    /// One generation of a slot's journal: frames.
+    Slot {
+        /// Zero-based.
+        slot: u32,
+        /// The epoch of the owner that began the generation; 0 for the first one.
+        epoch: u64,
+        /// Random, so that two owners that roll at once never write the same log; 0 for the first one.
+        suffix: u64,
+    },
+    /// The outcomes of a slot's deliveries: frames, trimmed by age.
+    Outcomes {
+        /// Zero-based.
+        slot: u32,
+    },
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic { topic, partition } => write!(formatter, "topic {topic} partition {partition}"),
+            Self::Slot { slot, epoch, suffix } => write!(formatter, "slot {slot} generation {epoch}-{suffix:016x}"),
+            Self::Outcomes { slot } => write!(formatter, "outcomes of slot {slot}"),
+        }
+    }
+}
+
+/// A place in one log. Positions of one log increase; on some brokers they have gaps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// Where an empty log begins.
+    pub const ZERO: Self = Self(0);
+
+    /// The position right behind this one, which is the earliest that the next record can have.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// What is appended: an event to a topic log, in the broker's own CloudEvents binding, or a frame of ours to a slot's.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// A user's event.
+    Event(Event),
+    /// An opaque frame of a slot or its outcomes.
+    Frame(Bytes),
+}
+
+/// A record as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// Where it stands.
+    pub position: Position,
+    /// When the broker took it, in milliseconds since 1970: not before the append began, never decreasing in a log.
+    pub appended_at: u64,
+    /// What it is.
+    pub record: Record,
+}
+
+/// What an acknowledged append tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where the record stands, on brokers that tell it ([`Capability::positions_acknowledged`]).
+    pub position: Option<Position>,
+}
+
+/// How a log is created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSpec {
+    /// Which.
+    pub id: LogId,
+}
+
+/// What is known of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogInfo {
+    /// Which.
+    pub id: LogId,
+    /// The first position that can be read: [`LogInfo::end`] where the log is empty.
+    pub begin: Position,
+    /// The position that the next record gets at the earliest.
+    pub end: Position,
+    /// The bytes that its records take.
+    pub bytes: u64,
+}
+
+/// Some records in the order of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The records, never empty when a [`Tail`] gives them.
+    pub records: Vec<Stored>,
+}
+
+/// A reader that follows one log.
+pub trait Tail: Send {
+    /// The next records, at least one, waiting for it where the log has no more; at most about `bytes_max`, though one
+    /// record larger than that is given alone.
+    ///
+    /// May be dropped while it waits, without losing a record.
+    fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Batch>>;
+
+    /// Where the next record will be looked for.
+    fn position(&self) -> Position;
+}
+
+/// What an adapter implements: durable, totally ordered, append-only logs.
+pub trait PartitionLog: Send + Sync + fmt::Debug {
+    /// What this broker can do.
+    fn capability(&self) -> &Capability;
+
+    /// Creates the log where it does not exist; done durably when it returns. Nothing else ever creates a log.
+    fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>>;
+
+    /// Deletes the log with its records, durably. A log that is not there is no error.
+    fn delete<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<()>>;
+
+    /// Every log that exists.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>>;
+
+    /// What is known of one log; its end is linearizable with appends.
+    fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>>;
+
+    /// Appends a record. It is queued when this is called, not when the future is first polled: calls made one after the
+    /// other keep their order. Dropping the future does not undo it.
+    fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>>;
+
+    /// Follows the log from a position on: inclusive; one beyond the end waits for it.
+    fn tail<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<Box<dyn Tail>>>;
+
+    /// The first position whose record was appended at or after that time, or the end; never later than asked.
+    fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> BoxFuture<'_, Result<Position>>;
+
+    /// Lets go of every record before that position. Space is given back when the broker finds it convenient.
+    fn trim<'a>(&'a self, id: &'a LogId, before: Position) -> BoxFuture<'a, Result<()>>;
+
+    /// Ends what the adapter runs, at the end of all else. Appends that were acknowledged stay; new ones fail.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
