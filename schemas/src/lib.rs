@@ -3,7 +3,15 @@
 //! Nothing here does I/O, spawns or reads a clock. Payloads are [`bytes::Bytes`] that are never parsed and never
 //! copied unless a format demands it.
 
+pub mod compact;
 pub mod event;
+pub mod http;
+pub mod json;
 pub mod limits;
+pub mod media_type;
+#[cfg(feature = "cloudevents-sdk")]
+pub mod sdk;
 
 pub use event::{Data, Event, EventBuilder, Fault, Faults, Timestamp, Value};
+pub use limits::{Limits, TooLarge};
+pub use media_type::MediaType;

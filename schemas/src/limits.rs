@@ -2,6 +2,7 @@
 //!
 //! These are the defaults that product documentation names; a `Gateway` resource may change those of the listeners.
 
+use std::fmt;
 use std::time::Duration;
 
 /// An event, attributes and payload together; small enough that every broker carries it.
@@ -10,12 +11,15 @@ pub const EVENT_BYTES: usize = 900 * 1024;
 pub const EVENT_ATTRIBUTES_BYTES: usize = 16 * 1024;
 /// Attributes of an event, the required ones among them.
 pub const EVENT_ATTRIBUTES: usize = 64;
-/// Levels of nesting in a JSON text that is read.
+/// Levels of nesting in a JSON payload that is read, `[]` being one; the same in every mode, so the event around it does
+/// not count.
 pub const JSON_DEPTH: usize = 64;
 /// The body of a request.
 pub const REQUEST_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Events in one batch.
 pub const BATCH_EVENTS: usize = 1_000;
+/// Faults that the answer to one batch names; more are only counted.
+pub const BATCH_FAULTS: usize = 256;
 /// The header block of a request.
 pub const REQUEST_HEADERS_BYTES: usize = 32 * 1024;
 /// Header fields of a request.
@@ -30,6 +34,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BODY_GRACE: Duration = Duration::from_secs(10);
 /// The pace that a body must keep after [`BODY_GRACE`].
 pub const BODY_BYTES_PER_SECOND: u64 = 1024;
+/// How long a body that is refused for its size is read and thrown away, so that its sender hears the answer.
+pub const REFUSED_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection without a request.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// From a publish to its receipt; beyond it the outcome is unknown.
@@ -46,14 +52,24 @@ pub const SINK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SINK_RESPONSE_BYTES: usize = 64 * 1024;
 /// What a dead letter keeps of a sink's answer.
 pub const CAUSE_EXCERPT_BYTES: usize = 1024;
+/// How long a sink may answer with nothing but refusals (401, 403, 404 and their like) before its subscription pauses.
+pub const SINK_REFUSAL_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How rarely a sink that cannot be reached is tried.
 pub const SINK_PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Deliveries of one subscription that are out at once.
 pub const DELIVERIES_IN_FLIGHT: u32 = 32;
+/// The highest number of deliveries in flight that a subscription may ask for.
+pub const DELIVERIES_IN_FLIGHT_MAX: u32 = 1_024;
+/// The longest time for one attempt that a subscription may ask for.
+pub const DELIVERY_TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
 /// Events of one subscription that wait in memory for a free place.
 pub const DELIVERY_QUEUE_EVENTS: usize = 1_024;
 /// The bytes of those events.
 pub const DELIVERY_QUEUE_BYTES: usize = 8 * 1024 * 1024;
+/// Events of keys that wait for a retry, of one subscription and topic partition, that were read again into memory.
+pub const RETRY_QUEUE_EVENTS: usize = 1_024;
+/// The bytes of those events.
+pub const RETRY_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// Keys of one subscription and topic partition that wait for a retry; beyond it the subscription reads no further.
 pub const PARKED_KEYS: usize = 10_000;
 /// Attempts of a delivery before it is dead-lettered.
@@ -64,8 +80,30 @@ pub const RETRY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 pub const RETRY_INITIAL: Duration = Duration::from_secs(1);
 /// The longest delay between attempts, before jitter.
 pub const RETRY_MAX: Duration = Duration::from_secs(60 * 60);
+/// The longest delay that a sink's `Retry-After` is honoured for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// The most attempts that a retry policy may ask for.
+pub const RETRY_ATTEMPTS_MAX: u32 = 1_000;
+/// The greatest age that a retry policy may ask for.
+pub const RETRY_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Topics that an event may pass through by way of `topic://` sinks before it is dead-lettered with the cause `loop`.
+pub const HOPS: u32 = 16;
+/// Levels of `all`, `any` and `not` in one filter.
+pub const FILTER_DEPTH: usize = 16;
+/// Expressions in the filters of one subscription, each attribute pair counted.
+pub const FILTER_EXPRESSIONS: usize = 256;
+/// The text of one CESQL expression.
+pub const CESQL_BYTES: usize = 16 * 1024;
+/// Levels of nesting in a CESQL expression, parentheses counted.
+pub const CESQL_DEPTH: usize = 64;
+/// Operators, values and functions in one CESQL expression.
+pub const CESQL_NODES: usize = 4_096;
+/// A text that a function of a CESQL expression makes; beyond it the function fails.
+pub const CESQL_TEXT_BYTES: usize = 256 * 1024;
 /// Appended how long before an event of the same source and id makes it a duplicate.
 pub const DEDUPE_WINDOW: Duration = Duration::from_secs(2 * 60);
+/// The longest such window that a topic may ask for.
+pub const DEDUPE_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Events that a duplicate is looked for among, whatever their age.
 pub const DEDUPE_EVENTS: usize = 100_000;
 /// How often delivery progress is journalled at most.
@@ -84,13 +122,214 @@ pub const JOURNAL_COMMANDS: usize = 100_000;
 pub const JOURNAL_COMMAND_AGE: Duration = Duration::from_secs(2 * 60);
 /// Bytes behind its snapshot at which a slot's journal begins a new generation.
 pub const JOURNAL_ROLL_BYTES: u64 = 16 * 1024 * 1024;
+/// Changes that wait for one watch of a journal; beyond it the watcher is told to read all again.
+pub const JOURNAL_WATCH_CHANGES: usize = 4_096;
+/// What a caller waits whose command found the queue of a journal full.
+pub const JOURNAL_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How often a frame whose fate is not known is read back and sent again before the owner gives its epoch up.
+pub const JOURNAL_RESENDS: u32 = 8;
+/// The first wait between those, doubled each time.
+pub const JOURNAL_RESEND_DELAY: Duration = Duration::from_millis(20);
+/// What one append, read or other call of a journal to its log may take until its outcome is unknown.
+pub const JOURNAL_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Snapshot frames of a roll that are not yet known accepted.
+pub const JOURNAL_ROLL_FRAMES_IN_FLIGHT: usize = 4;
+/// Rounds in which a roll writes what has changed since the last round before it makes commits wait.
+pub const JOURNAL_ROLL_ROUNDS: u32 = 4;
+/// How often opening a slot looks again because another owner was at work on it.
+pub const JOURNAL_OPEN_ATTEMPTS: u32 = 8;
+/// Bytes that one read of a slot's log takes.
+pub const JOURNAL_READ_BYTES: usize = 1024 * 1024;
 /// A segment file of the embedded log.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Records that wait for the embedded log's writer.
 pub const APPEND_QUEUE_RECORDS: usize = 16_384;
 /// The bytes of those records.
 pub const APPEND_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// A record of the embedded log as it is stored: an event and what its encoding adds, or a frame of a slot.
+pub const EMBEDDED_RECORD_BYTES: usize = 1024 * 1024;
+/// What one commit of the embedded log writes; the rest of the queue waits for the next.
+pub const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Commits of the embedded log whose outcomes a task has yet to tell; beyond it the writer tells them itself.
+pub const COMMITS_UNANSWERED: usize = 16;
+/// What is allocated ahead in a segment of the embedded log.
+pub const SEGMENT_ALLOCATION_BYTES: u64 = 8 * 1024 * 1024;
+/// What of that is kept free for trims and deletions when the disk is full.
+pub const SEGMENT_RESERVE_BYTES: u64 = 64 * 1024;
+/// Records of the embedded log that are kept in memory for readers at the end, all logs together.
+pub const RECENT_BYTES: usize = 4 * 1024 * 1024;
+/// Indexes of sealed segments that are kept in memory.
+pub const SEGMENT_INDEX_CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// Files of sealed segments that are kept open.
+pub const SEGMENT_FILES_OPEN: usize = 64;
+/// Reads of the embedded log that wait for a thread; beyond it a reader waits its turn.
+pub const READ_QUEUE_JOBS: usize = 256;
+/// What a reader of the embedded log reads at once, at first.
+pub const READ_BYTES: usize = 64 * 1024;
+/// What a reader that goes on reads at once.
+pub const READ_BYTES_MAX: usize = 256 * 1024;
+/// What is copied forward at once out of a segment that is emptied.
+pub const COPY_BYTES: usize = 1024 * 1024;
+/// When to try again after the queue of appends was full.
+pub const APPEND_RETRY_AFTER: Duration = Duration::from_millis(50);
+/// What one page that is read back looks at in each partition; a filter that lets little pass ends it there.
+pub const PAGE_SCAN_BYTES: usize = 64 * 1024 * 1024;
 /// What shutdown waits for deliveries and requests in flight.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+/// How often the folder of resources is looked at for changes.
+pub const RESOURCES_INTERVAL: Duration = Duration::from_millis(500);
 /// A resource file.
 pub const RESOURCE_FILE_BYTES: usize = 1024 * 1024;
+/// Resource files that are read at once.
+pub const RESOURCE_FILES: usize = 1_000;
+/// Values in one resource file, every use of an alias counted as what it stands for.
+pub const YAML_NODES: usize = 100_000;
+/// Levels of nesting in a resource file.
+pub const YAML_DEPTH: usize = 64;
+/// Events of one batch that the command line sends.
+pub const CLIENT_BATCH_EVENTS: usize = 500;
+/// The bytes of such a batch; a longer event goes alone.
+pub const CLIENT_BATCH_BYTES: usize = 1024 * 1024;
+/// How long the command line waits for more lines before it sends those that it has.
+pub const CLIENT_BATCH_LINGER: Duration = Duration::from_millis(50);
+/// A line that the command line publishes.
+pub const CLIENT_LINE_BYTES: usize = REQUEST_BODY_BYTES - 2;
+/// A JSON file that the command line publishes; larger ones are published line by line.
+pub const CLIENT_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Opening a connection to a gateway.
+pub const CLIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One request of the command line, from the connection to the last byte of the answer.
+pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// An answer that the command line reads whole.
+pub const CLIENT_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// One event of a stream that the command line follows; JSON may write a byte as six.
+pub const CLIENT_STREAM_EVENT_BYTES: usize = 8 * 1024 * 1024;
+/// A followed stream without even a keep-alive.
+pub const CLIENT_STREAM_SILENCE: Duration = Duration::from_secs(75);
+/// The first wait before a followed stream is asked for again, doubled each time.
+pub const CLIENT_RECONNECT_INITIAL: Duration = Duration::from_millis(250);
+/// The longest such wait.
+pub const CLIENT_RECONNECT_MAX: Duration = Duration::from_secs(10);
+/// How often the command line sends a batch of a file again that a busy gateway refused.
+pub const CLIENT_RETRIES: u32 = 8;
+/// The wait before that, where the gateway names none.
+pub const CLIENT_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The longest wait before that, whatever the gateway names.
+pub const CLIENT_RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// Dead letters that the command line asks for at once.
+pub const CLIENT_DEAD_LETTERS: usize = 100;
+/// Dead letters that the command line names in one request.
+pub const CLIENT_DEAD_LETTER_IDS: usize = 100;
+
+/// The limits that reading an event keeps to; the constants of this table are their defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`EVENT_BYTES`].
+    pub event_bytes: usize,
+    /// See [`EVENT_ATTRIBUTES_BYTES`].
+    pub event_attributes_bytes: usize,
+    /// See [`EVENT_ATTRIBUTES`].
+    pub event_attributes: usize,
+    /// See [`JSON_DEPTH`].
+    pub json_depth: usize,
+    /// See [`BATCH_EVENTS`].
+    pub batch_events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            event_bytes: EVENT_BYTES,
+            event_attributes_bytes: EVENT_ATTRIBUTES_BYTES,
+            event_attributes: EVENT_ATTRIBUTES,
+            json_depth: JSON_DEPTH,
+            batch_events: BATCH_EVENTS,
+        }
+    }
+}
+
+/// A limit that an event or a batch can exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Attributes and payload together, see [`EVENT_BYTES`].
+    EventBytes,
+    /// Names and values of the attributes, see [`EVENT_ATTRIBUTES_BYTES`].
+    EventAttributesBytes,
+    /// The number of attributes, see [`EVENT_ATTRIBUTES`].
+    EventAttributes,
+    /// The number of events of a batch, see [`BATCH_EVENTS`].
+    BatchEvents,
+}
+
+/// An event or a batch exceeds a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Which limit.
+    pub limit: Limit,
+    /// The most that is allowed, in the unit of the limit.
+    pub allowed: usize,
+    /// What was found; reading stops at a limit, so there may have been more.
+    pub found: usize,
+    /// The index of the event within its batch, where it came in one.
+    pub index: Option<usize>,
+}
+
+impl TooLarge {
+    /// Fails where more was found than is allowed.
+    pub(crate) fn check(limit: Limit, found: usize, allowed: usize) -> Result<(), Self> {
+        if found > allowed { Err(Self { limit, allowed, found, index: None }) } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(index) = self.index {
+            write!(formatter, "event {index} of the batch: ")?;
+        }
+        let Self { allowed, found, .. } = self;
+        match self.limit {
+            Limit::EventBytes => write!(
+                formatter,
+                "attributes and data take {found} bytes, more than the {allowed} allowed; keep large content elsewhere and \
+                 send a reference to it"
+            ),
+            Limit::EventAttributesBytes => write!(
+                formatter,
+                "the attributes take {found} bytes, more than the {allowed} allowed; move content into the data"
+            ),
+            Limit::EventAttributes => write!(
+                formatter,
+                "there are {found} attributes or more, and {allowed} are allowed; move some into the data"
+            ),
+            Limit::BatchEvents => {
+                write!(formatter, "there are more than the {allowed} events allowed in a batch; send several batches")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TooLarge {}
+/// How long a client may leave the bytes unread that it was sent.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Refused connections that are told why at the same time; others are closed without a word.
+pub const REFUSALS: usize = 64;
+/// Streams that an HTTP/2 client may have open at once.
+pub const HTTP2_STREAMS: u32 = 100;
+/// What an HTTP/2 client may send ahead on one stream.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// What an HTTP/2 client may send ahead on one connection.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What is buffered for one HTTP/2 stream that its client does not read.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Silence after which an HTTP/2 client is asked for a sign of life.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long that sign may take.
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle connections that are kept for one sink.
+pub const SINK_IDLE_CONNECTIONS: usize = 32;
+/// How long an idle connection to a sink is kept.
+pub const SINK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The header block of a sink's answer.
+pub const SINK_RESPONSE_HEADERS_BYTES: usize = 32 * 1024;
+/// Subscriptions that have figures of their own in the metrics.
+pub const METRICS_SUBSCRIPTIONS: usize = 1_000;

@@ -1,12 +1,16 @@
 use bytestring::ByteString;
 
-use super::{Data, Event, Faults, Timestamp, Value};
+use super::{Data, Event, Extensions, Faults, Timestamp, Value, rules};
+use crate::json;
+use crate::limits::Limits;
 
 /// Collects attributes and payload; [`EventBuilder::build`] checks them all and reports every fault at once.
 #[derive(Clone, Debug)]
 pub struct EventBuilder {
     event: Event,
     faults: Faults,
+    /// Set for a payload that did not come out of an event that was valid.
+    data_is_new: bool,
 }
 
 impl EventBuilder {
@@ -20,15 +24,16 @@ impl EventBuilder {
                 time: None,
                 data_content_type: None,
                 data_schema: None,
-                extensions: std::collections::BTreeMap::new(),
+                extensions: Extensions::default(),
                 data: Data::None,
             },
             faults: Faults::default(),
+            data_is_new: false,
         }
     }
 
     pub(super) fn from_event(event: Event) -> Self {
-        Self { event, faults: Faults::default() }
+        Self { event, faults: Faults::default(), data_is_new: false }
     }
 
     /// Sets `subject`.
@@ -43,6 +48,12 @@ impl EventBuilder {
             Ok(time) => self.event.time = Some(time),
             Err(reason) => self.faults.push("time", reason),
         }
+        self
+    }
+
+    /// Sets `time` to one that has been read before.
+    pub fn timestamp(mut self, time: Timestamp) -> Self {
+        self.event.time = Some(time);
         self
     }
 
@@ -73,11 +84,29 @@ impl EventBuilder {
     /// Sets the payload.
     pub fn data(mut self, data: Data) -> Self {
         self.event.data = data;
+        self.data_is_new = true;
         self
     }
 
-    /// Checks every rule of CloudEvents 1.0 and gives the event, or all that is wrong with it.
+    /// Checks every rule of CloudEvents 1.0 and the limits of [`crate::limits`], and gives the event, or all that is wrong
+    /// with it.
     pub fn build(self) -> Result<Event, Faults> {
-        if self.faults.is_empty() { Ok(self.event) } else { Err(self.faults) }
+        self.build_within(&Limits::default())
+    }
+
+    /// As [`EventBuilder::build`], with other limits than the defaults.
+    pub fn build_within(self, limits: &Limits) -> Result<Event, Faults> {
+        let Self { event, mut faults, data_is_new } = self;
+        rules::check_attributes(&event, &mut faults);
+        if let Data::Json(text) = &event.data
+            && data_is_new
+            && let Err(reason) = json::check_text(text, limits.json_depth)
+        {
+            faults.push("data", reason);
+        }
+        if let Err(too_large) = rules::check_sizes(&event, limits) {
+            faults.push("", too_large.to_string());
+        }
+        if faults.is_empty() { Ok(event) } else { Err(faults) }
     }
 }

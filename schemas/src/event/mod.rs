@@ -1,17 +1,20 @@
 //! The CloudEvent: typed attributes, extensions, and a payload kept as the bytes that came.
 
 mod builder;
+mod extensions;
 mod fault;
+pub(crate) mod rules;
 mod timestamp;
+mod uri;
 mod value;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
 pub use builder::EventBuilder;
+pub(crate) use extensions::Extensions;
 pub use fault::{Fault, Faults};
 pub use timestamp::Timestamp;
 pub use value::Value;
@@ -21,6 +24,20 @@ pub use value::Value;
 /// The kind is the one thing that a payload needs beside its bytes to travel through every format without losing a
 /// byte: a JSON value is written into a JSON document as it is, text as a JSON string, other bytes as base64
 /// (CloudEvents JSON format 3.1).
+///
+/// The kind says how the payload came or was built, and is never guessed from its look:
+///
+/// | where it came from | kind |
+/// |---|---|
+/// | `data` of a JSON event whose content type is JSON or absent | `Json`: the very text of the member, blanks inside it kept |
+/// | `data` of a JSON event of another content type | `Text`: the string without its escapes |
+/// | `data_base64` of a JSON event | `Binary`, also where the content type is JSON: its bytes are nobody's to re-interpret |
+/// | HTTP body, JSON content type | `Json` if it is a valid JSON text (checked, no tree built), else `Binary` |
+/// | HTTP body, `text/*` or XML content type, no other charset than UTF-8, valid UTF-8 | `Text` |
+/// | any other HTTP body | `Binary` |
+///
+/// A payload whose kind does not fit its content type (text under `application/json`, say) is legal; JSON documents
+/// then carry it in a way that keeps its bytes, and it comes back with the kind that fits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Data {
     /// No payload, which is not the same as an empty one.
@@ -66,15 +83,15 @@ impl Data {
 /// request body shares that buffer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    id: ByteString,
-    source: ByteString,
-    kind: ByteString,
-    subject: Option<ByteString>,
-    time: Option<Timestamp>,
-    data_content_type: Option<ByteString>,
-    data_schema: Option<ByteString>,
-    extensions: BTreeMap<ByteString, Value>,
-    data: Data,
+    pub(crate) id: ByteString,
+    pub(crate) source: ByteString,
+    pub(crate) kind: ByteString,
+    pub(crate) subject: Option<ByteString>,
+    pub(crate) time: Option<Timestamp>,
+    pub(crate) data_content_type: Option<ByteString>,
+    pub(crate) data_schema: Option<ByteString>,
+    pub(crate) extensions: Extensions,
+    pub(crate) data: Data,
 }
 
 impl Event {
@@ -175,7 +192,18 @@ impl Event {
             + self.time.as_ref().map_or(0, |time| time.as_str().len())
             + optional(&self.data_content_type)
             + optional(&self.data_schema)
-            + self.extensions.iter().map(|(name, value)| name.len() + value.canonical().len()).sum::<usize>()
+            + self.extensions.iter().map(|(name, value)| name.len() + value.canonical_bytes()).sum::<usize>()
+    }
+
+    /// The number of attributes, `specversion` and the other required ones among them.
+    pub fn attributes_count(&self) -> usize {
+        const REQUIRED: usize = 4;
+        REQUIRED
+            + usize::from(self.subject.is_some())
+            + usize::from(self.time.is_some())
+            + usize::from(self.data_content_type.is_some())
+            + usize::from(self.data_schema.is_some())
+            + self.extensions.len()
     }
 
     /// The bytes that the event takes: attributes and payload.

@@ -41,4 +41,35 @@ impl Value {
             Self::Timestamp(time) => Cow::Borrowed(time.as_str()),
         }
     }
+
+    /// The length of the canonical string form in bytes, without making it.
+    pub fn canonical_bytes(&self) -> usize {
+        match self {
+            Self::Boolean(true) => "true".len(),
+            Self::Boolean(false) => "false".len(),
+            Self::Integer(number) => {
+                let digits = number.unsigned_abs().checked_ilog10().unwrap_or(0) as usize + 1;
+                digits + usize::from(*number < 0)
+            }
+            Self::String(text) | Self::Uri(text) | Self::UriReference(text) => text.len(),
+            Self::Binary(bytes) => bytes.len().div_ceil(3) * 4,
+            Self::Timestamp(time) => time.as_str().len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::Value;
+
+    #[test]
+    fn canonical_bytes_is_the_length_of_canonical() {
+        let integers = [0, 9, 10, -1, -10, 99, 100, i32::MAX, i32::MIN].map(Value::Integer);
+        let binaries = ["", "a", "ab", "abc", "abcd"].map(|text| Value::Binary(Bytes::from_static(text.as_bytes())));
+        for value in [Value::Boolean(true), Value::Boolean(false)].iter().chain(&integers).chain(&binaries) {
+            assert_eq!(value.canonical_bytes(), value.canonical().len(), "{value:?}");
+        }
+    }
 }

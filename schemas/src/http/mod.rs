@@ -1,0 +1,48 @@
+//! The HTTP protocol binding (CloudEvents HTTP binding 1.0), on a header map and a body.
+//!
+//! The content type decides the mode, in any letter case: `application/cloudevents-batch...` is a batch,
+//! `application/cloudevents...` one event in structured mode, anything else binary mode. JSON is the one event format.
+//!
+//! Decisions where the specification leaves room: a malformed `%` escape stands for itself, because widespread senders
+//! do not encode at all, but what is decoded must be UTF-8, and raw UTF-8 is taken; a header that stands twice and
+//! `ce-datacontenttype` are faults; a request with any `ce-` header is meant as an event and must be a whole one; in
+//! structured mode `ce-` headers are ignored. An empty body is no payload.
+
+mod header;
+mod read;
+mod write;
+
+use ::http::HeaderMap;
+use ::http::header::CONTENT_TYPE;
+
+pub use read::{Message, ReadError, data_of, read};
+pub use write::{Written, write, write_batch, write_binary, write_structured};
+
+/// How events are laid out in a message (CloudEvents HTTP binding 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Attributes in headers, the payload as the body.
+    Binary,
+    /// One event as the body, in an event format.
+    Structured,
+    /// Several events as the body, in a batch format.
+    Batch,
+}
+
+impl Mode {
+    /// The mode of a message by its content type (CloudEvents HTTP binding 3). Binary is also what is no event at all.
+    pub fn of(headers: &HeaderMap) -> Self {
+        const BATCH: &[u8] = b"application/cloudevents-batch";
+        const STRUCTURED: &[u8] = b"application/cloudevents";
+        let content_type = headers.get(CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes().trim_ascii());
+        let begins_with =
+            |prefix: &[u8]| content_type.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        if begins_with(BATCH) {
+            Self::Batch
+        } else if begins_with(STRUCTURED) {
+            Self::Structured
+        } else {
+            Self::Binary
+        }
+    }
+}
