@@ -1,1 +1,24 @@
-//! Where events go, by which rules. No I/O; time is an argument.
+//! Where events go, by which rules: topic names, partitions, filters and their index, retry, the meaning of a sink's
+//! answer, and when a subscription pauses.
+//!
+//! Everything here is a function of its arguments. Nothing does I/O, spawns, draws randomness or reads a clock: where a
+//! rule depends on time or chance, the time and the random bits are arguments, so that a test can replay any decision.
+
+pub mod answer;
+pub mod cesql;
+pub mod filter;
+pub mod hops;
+pub mod matching;
+pub mod partition;
+pub mod pause;
+pub mod retry;
+pub mod topic;
+
+pub use answer::{Answer, Verdict};
+pub use cesql::Expression;
+pub use filter::{Filter, FilterFault};
+pub use matching::{Matcher, SubscriptionId};
+pub use partition::KeyFrom;
+pub use pause::{PauseCause, PauseState};
+pub use retry::{RetryDecision, RetryHint, RetryPolicy};
+pub use topic::{TopicName, TopicPattern};
