@@ -1,0 +1,441 @@
+//! A broker in memory whose appends can be made to fail in every way that the contract allows, and in some that it does
+//! not. For tests alone.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::environment::{Clock, Environment, Random};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::{Appended, Batch, BoxFuture, LogId, LogInfo, LogSpec, PartitionLog, Position, Record, Stored, Tail};
+use crate::{Capability, Durability};
+
+/// What becomes of one append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is written and told.
+    None,
+    /// It is written, but its position is not told.
+    Untold,
+    /// It is not written, and that is told.
+    Refused,
+    /// It is not written, but that is not told.
+    Lost,
+    /// It is written, but that is not told.
+    Unknown,
+    /// It is written twice; the first position is told.
+    Twice,
+    /// It is written twice; the second position is told.
+    TwiceLate,
+    /// Its outcome is told unknown now, and it is written behind the next append to any log.
+    Late,
+    /// The client dies before it.
+    KilledBefore,
+    /// The client dies after it was written and before that is told.
+    KilledAfter,
+}
+
+type Script = Box<dyn FnMut(&LogId, &Record) -> Fault + Send>;
+
+#[derive(Debug, Default)]
+struct Contents {
+    begin: u64,
+    end: u64,
+    records: Vec<Stored>,
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Logs {
+    logs: BTreeMap<LogId, Contents>,
+    late: Vec<(LogId, Record)>,
+    time: u64,
+}
+
+/// What all clients share.
+#[derive(Clone, Debug)]
+pub struct MemoryBroker {
+    logs: Arc<Mutex<Logs>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for MemoryBroker {
+    fn default() -> Self {
+        Self { logs: Arc::default(), changed: watch::Sender::new(0) }
+    }
+}
+
+impl MemoryBroker {
+    /// A client without faults.
+    pub fn client(&self) -> Arc<MemoryLog> {
+        self.faulty(|_, _| Fault::None)
+    }
+
+    /// A client whose appends meet what the script says.
+    pub fn faulty(&self, script: impl FnMut(&LogId, &Record) -> Fault + Send + 'static) -> Arc<MemoryLog> {
+        Arc::new(MemoryLog {
+            broker: self.clone(),
+            capability: Capability {
+                broker: "memory",
+                durability: Durability::Memory,
+                positions_acknowledged: true,
+                record_bytes_max: 1024 * 1024,
+                slots: 1,
+                partitions_default: 4,
+                exclusive: true,
+            },
+            script: Mutex::new(Box::new(script)),
+            killed: Arc::new(AtomicBool::new(false)),
+        })
+    }
+
+    /// Every record of a log; none where there is no such log.
+    pub fn records(&self, id: &LogId) -> Vec<Stored> {
+        self.logs.lock().logs.get(id).map(|contents| contents.records.clone()).unwrap_or_default()
+    }
+
+    /// Every log.
+    pub fn ids(&self) -> Vec<LogId> {
+        self.logs.lock().logs.keys().cloned().collect()
+    }
+
+    /// Appends a record past every client, as a foreign writer would.
+    pub fn insert(&self, id: &LogId, record: Record) -> Position {
+        let position = self.logs.lock().append(id, record).unwrap_or_default();
+        self.changed.send_modify(|version| *version += 1);
+        position
+    }
+
+    /// Loses the last records of a log, as a broker does that acknowledged too early; later appends take their positions.
+    pub fn lose(&self, id: &LogId, count: usize) {
+        if let Some(contents) = self.logs.lock().logs.get_mut(id) {
+            for _ in 0..count {
+                if let Some(stored) = contents.records.pop() {
+                    contents.end = stored.position.0;
+                }
+            }
+        }
+    }
+
+    /// Replaces the bytes of the record at that index of a log.
+    pub fn damage(&self, id: &LogId, index: usize, record: Option<Record>) {
+        if let Some(contents) = self.logs.lock().logs.get_mut(id) {
+            match record {
+                Some(record) => contents.records[index].record = record,
+                None => {
+                    contents.records.remove(index);
+                }
+            }
+        }
+    }
+
+    /// Removes a log past every client.
+    pub fn remove(&self, id: &LogId) {
+        self.logs.lock().logs.remove(id);
+    }
+
+    /// Leaves out one position of a log, as brokers do that count more than records.
+    pub fn skip_position(&self, id: &LogId) {
+        if let Some(contents) = self.logs.lock().logs.get_mut(id) {
+            contents.end += 1;
+        }
+    }
+}
+
+impl Logs {
+    fn append(&mut self, id: &LogId, record: Record) -> Option<Position> {
+        self.time += 1;
+        let appended_at = self.time;
+        let contents = self.logs.get_mut(id)?;
+        let position = Position(contents.end);
+        contents.end += 1;
+        if let Record::Frame(bytes) = &record {
+            contents.bytes += bytes.len() as u64;
+        }
+        contents.records.push(Stored { position, appended_at, record });
+        Some(position)
+    }
+}
+
+/// One process's connection to the broker.
+pub struct MemoryLog {
+    broker: MemoryBroker,
+    capability: Capability,
+    script: Mutex<Script>,
+    killed: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for MemoryLog {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("MemoryLog").field("killed", &self.killed).finish_non_exhaustive()
+    }
+}
+
+impl MemoryLog {
+    /// From now on nothing that this client asks is done.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
+        self.broker.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Whether it was killed.
+    pub fn killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+
+    fn alive(&self) -> Result<()> {
+        if self.killed() { Err(dead()) } else { Ok(()) }
+    }
+
+    fn write(&self, id: &LogId, record: &Record) -> Result<Appended> {
+        self.alive()?;
+        let fault = (self.script.lock())(id, record);
+        let mut logs = self.broker.logs.lock();
+        let missing = || Error::new(ErrorKind::NotFound, format!("{id} does not exist"));
+        let unknown = || Error::new(ErrorKind::Unknown, format!("{id}: the outcome was lost"));
+        if fault == Fault::KilledBefore {
+            self.killed.store(true, Ordering::SeqCst);
+            return Err(dead().outcome_unknown());
+        }
+        if !logs.logs.contains_key(id) {
+            return Err(missing());
+        }
+        let result = match fault {
+            Fault::Refused => return Err(Error::new(ErrorKind::Unavailable, format!("{id} refuses"))),
+            Fault::Lost => return Err(unknown()),
+            Fault::Late => {
+                logs.late.push((id.clone(), record.clone()));
+                return Err(unknown());
+            }
+            _ => {
+                let first = logs.append(id, record.clone());
+                let second = if matches!(fault, Fault::Twice | Fault::TwiceLate) {
+                    logs.append(id, record.clone())
+                } else {
+                    None
+                };
+                match fault {
+                    Fault::Untold => Ok(Appended { position: None }),
+                    Fault::Unknown => Err(unknown()),
+                    Fault::TwiceLate => Ok(Appended { position: second }),
+                    Fault::KilledAfter => {
+                        self.killed.store(true, Ordering::SeqCst);
+                        Err(dead().outcome_unknown())
+                    }
+                    _ => Ok(Appended { position: first }),
+                }
+            }
+        };
+        for (id, record) in std::mem::take(&mut logs.late) {
+            logs.append(&id, record);
+        }
+        drop(logs);
+        self.broker.changed.send_modify(|version| *version += 1);
+        result
+    }
+}
+
+fn dead() -> Error {
+    Error::new(ErrorKind::Closed, "the client was killed")
+}
+
+impl PartitionLog for MemoryLog {
+    fn capability(&self) -> &Capability {
+        &self.capability
+    }
+
+    fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.alive()?;
+            self.broker.logs.lock().logs.entry(spec.id).or_default();
+            Ok(())
+        })
+    }
+
+    fn delete<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.alive()?;
+            self.broker.logs.lock().logs.remove(id);
+            Ok(())
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>> {
+        Box::pin(async move {
+            self.alive()?;
+            let logs = self.broker.logs.lock();
+            Ok(logs.logs.iter().map(|(id, contents)| info(id, contents)).collect())
+        })
+    }
+
+    fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>> {
+        Box::pin(async move {
+            self.alive()?;
+            let logs = self.broker.logs.lock();
+            let found = logs.logs.get(id).map(|contents| info(id, contents));
+            found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{id} does not exist")))
+        })
+    }
+
+    fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
+        let result = self.write(id, &record);
+        let killed = Arc::clone(&self.killed);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            if killed.load(Ordering::SeqCst) { Err(dead().outcome_unknown()) } else { result }
+        })
+    }
+
+    fn tail<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<Box<dyn Tail>>> {
+        Box::pin(async move {
+            let info = self.info(id).await?;
+            if from < info.begin {
+                let kind = ErrorKind::PositionLost { earliest: info.begin };
+                return Err(Error::new(kind, format!("{id} begins at {}", info.begin)));
+            }
+            let tail = MemoryTail {
+                broker: self.broker.clone(),
+                changed: self.broker.changed.subscribe(),
+                killed: Arc::clone(&self.killed),
+                id: id.clone(),
+                position: from,
+            };
+            Ok(Box::new(tail) as Box<dyn Tail>)
+        })
+    }
+
+    fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> BoxFuture<'_, Result<Position>> {
+        let id = id.clone();
+        Box::pin(async move {
+            let end = self.info(&id).await?.end;
+            let records = self.broker.records(&id);
+            let found = records.iter().find(|stored| stored.appended_at >= unix_milliseconds);
+            Ok(found.map_or(end, |stored| stored.position))
+        })
+    }
+
+    fn trim<'a>(&'a self, id: &'a LogId, before: Position) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.alive()?;
+            if let Some(contents) = self.broker.logs.lock().logs.get_mut(id) {
+                contents.records.retain(|stored| stored.position >= before);
+                contents.begin = contents.begin.max(before.0.min(contents.end));
+            }
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { self.kill() })
+    }
+}
+
+fn info(id: &LogId, contents: &Contents) -> LogInfo {
+    let end = Position(contents.end);
+    LogInfo { id: id.clone(), begin: Position(contents.begin), end, bytes: contents.bytes }
+}
+
+struct MemoryTail {
+    broker: MemoryBroker,
+    changed: watch::Receiver<u64>,
+    killed: Arc<AtomicBool>,
+    id: LogId,
+    position: Position,
+}
+
+impl Tail for MemoryTail {
+    fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Batch>> {
+        Box::pin(async move {
+            loop {
+                if self.killed.load(Ordering::SeqCst) {
+                    return Err(dead());
+                }
+                {
+                    self.changed.borrow_and_update();
+                    let logs = self.broker.logs.lock();
+                    let Some(contents) = logs.logs.get(&self.id) else {
+                        return Err(Error::new(ErrorKind::NotFound, format!("{} was deleted", self.id)));
+                    };
+                    let from = contents.records.partition_point(|stored| stored.position < self.position);
+                    let (mut records, mut bytes) = (Vec::new(), 0);
+                    for stored in &contents.records[from..] {
+                        bytes += if let Record::Frame(frame) = &stored.record { frame.len() } else { 1 };
+                        if bytes > bytes_max && !records.is_empty() {
+                            break;
+                        }
+                        records.push(stored.clone());
+                    }
+                    if from + records.len() == contents.records.len() {
+                        self.position = self.position.max(Position(contents.end));
+                    } else if let Some(last) = records.last() {
+                        self.position = last.position.next();
+                    }
+                    if !records.is_empty() {
+                        return Ok(Batch { records });
+                    }
+                }
+                self.changed.changed().await.map_err(|_| dead())?;
+            }
+        })
+    }
+
+    fn position(&self) -> Position {
+        self.position
+    }
+}
+
+/// A clock that stands still until it is told to go on.
+#[derive(Debug, Default)]
+pub struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    /// Goes on by that much.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn unix_milliseconds(&self) -> u64 {
+        1_700_000_000_000 + self.0.load(Ordering::SeqCst)
+    }
+
+    fn since_boot(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Random numbers that are the same for the same seed.
+#[derive(Debug)]
+pub struct SeededRandom(AtomicU64);
+
+impl SeededRandom {
+    /// The sequence of that seed.
+    pub fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+}
+
+impl Random for SeededRandom {
+    fn bits(&self) -> u64 {
+        // A Weyl sequence through a hash: every state is met once, and neighbours have nothing in common.
+        let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+        xxhash_rust::xxh3::xxh3_64(&state.to_le_bytes())
+    }
+}
+
+/// An environment with a clock that stands still and seeded randomness.
+pub fn environment(seed: u64) -> Environment {
+    Environment::new(Arc::new(ManualClock::default()), Arc::new(SeededRandom::new(seed)))
+}
+
+/// The frame of a record of a slot's log.
+pub fn frame_bytes(stored: &Stored) -> Option<&Bytes> {
+    if let Record::Frame(bytes) = &stored.record { Some(bytes) } else { None }
+}
