@@ -24,11 +24,19 @@
 //! an append takes (the caller's deadline is the bound, and its passing leaves the outcome unknown).
 
 pub mod capability;
+pub mod catalogue;
+pub mod consume;
+pub mod cursor;
 pub mod environment;
 pub mod error;
 pub mod log;
+pub mod publish;
+pub mod slot;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testing;
 
 pub use capability::{Capability, Durability};
+pub use cursor::Cursor;
 pub use environment::{Clock, Environment, Random};
 pub use error::{Applied, Error, ErrorKind, Result};
 pub use log::{Appended, Batch, BoxFuture, LogId, LogInfo, LogSpec, PartitionLog, Position, Record, Stored, Tail};

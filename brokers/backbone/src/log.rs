@@ -72,6 +72,10 @@ impl fmt::Display for Position {
 
 /// What is appended: an event to a topic log, in the broker's own CloudEvents binding, or a frame of ours to a slot's.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is an event, and a box would cost each an allocation"
+)]
 pub enum Record {
     /// A user's event.
     Event(Event),

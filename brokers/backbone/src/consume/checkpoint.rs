@@ -1,0 +1,359 @@
+//! What delivery writes into its slot, so that its next owner goes on where this one was.
+//!
+//! | key in the slot | value | says |
+//! |---|---|---|
+//! | `delivery/routed/TOPIC/PARTITION` | [`Routed`] | everything before `position` was handed to each subscription that has no exception |
+//! | `delivery/exception/UID/TOPIC/PARTITION` | [`Exception`] | this subscription has read up to `read`; of what lies before it, `open` is not settled |
+//! | `delivery/parked/UID/TOPIC/PARTITION/LANE` | [`ParkedLane`] | a lane that fell behind, by reference |
+//! | `delivery/dead/UID/TOPIC/PARTITION` | [`Handled`] | dead letters that were redriven or dropped |
+//!
+//! `UID` is sixteen hexadecimal digits; `LANE` is `k` and the 32 digits of the key's hash, or `s` and a position. Values
+//! are JSON objects with a version; unknown versions and members are refused. A checkpoint is one commit; where it does
+//! not fit into one frame it is several, in an order in which losing the rest costs redelivery and never an event:
+//! parked lanes, exceptions, routed positions, and deletions last.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::core::{Partition, Standing};
+use super::progress::{Checkpoint, LaneKey, Parked};
+use crate::catalogue::{Version, read, write};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::Position;
+use crate::slot::{Command, CommitError, Expect, Journal};
+
+const ROUTED: &str = "delivery/routed/";
+const EXCEPTION: &str = "delivery/exception/";
+const PARKED: &str = "delivery/parked/";
+const DEAD: &str = "delivery/dead/";
+/// Steps of one commit; each is small, so that a frame holds them.
+const STEPS: usize = 1_000;
+/// Bytes of the values of one commit.
+const COMMIT_BYTES: usize = 256 * 1024;
+
+/// How far a partition was routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Routed {
+    v: Version,
+    position: u64,
+}
+
+/// Where one subscription stands apart from the router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Exception {
+    v: Version,
+    read: u64,
+    /// Ranges of positions, both ends in them.
+    open: Vec<(u64, u64)>,
+}
+
+/// A lane that fell behind. Times are milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ParkedLane {
+    v: Version,
+    head: u64,
+    attempts: u32,
+    first: u64,
+    due: u64,
+}
+
+/// Dead letters that need no more attention, as ranges of positions with both ends in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Handled {
+    v: Version,
+    handled: Vec<(u64, u64)>,
+}
+
+impl Handled {
+    pub(super) fn contains(&self, position: Position) -> bool {
+        self.handled.iter().any(|(first, last)| (*first..=*last).contains(&position.0))
+    }
+
+    pub(super) fn insert(&mut self, positions: impl IntoIterator<Item = Position>) {
+        let mut all: Vec<u64> = positions.into_iter().map(|position| position.0).collect();
+        all.sort_unstable();
+        self.handled.extend(all.into_iter().map(|position| (position, position)));
+        self.handled = merge(std::mem::take(&mut self.handled));
+    }
+}
+
+/// Sorted ranges without those that touch.
+fn merge(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = (*end).max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+fn partition_key(prefix: &str, uid: Option<u64>, partition: &Partition) -> String {
+    match uid {
+        Some(uid) => format!("{prefix}{uid:016x}/{}/{}", partition.topic, partition.number),
+        None => format!("{prefix}{}/{}", partition.topic, partition.number),
+    }
+}
+
+fn lane_name(lane: LaneKey) -> String {
+    match lane {
+        LaneKey::Key(hash) => format!("k{hash:032x}"),
+        LaneKey::Single(position) => format!("s{position}"),
+    }
+}
+
+fn lane_of(name: &str) -> Option<LaneKey> {
+    if let Some(hash) = name.strip_prefix('k') {
+        return u128::from_str_radix(hash, 16).ok().map(LaneKey::Key);
+    }
+    name.strip_prefix('s')?.parse().ok().map(|position| LaneKey::Single(Position(position)))
+}
+
+/// How far the partition was routed, where that was ever noted.
+pub(super) fn routed(journal: &Journal, partition: &Partition) -> Result<Option<Position>> {
+    let key = partition_key(ROUTED, None, partition);
+    journal
+        .get(key.as_bytes())
+        .map(|head| read::<Routed>(key.as_bytes(), &head.value).map(|routed| Position(routed.position)))
+        .transpose()
+}
+
+/// Where the subscription stands in the partition: how far it has read where that differs from the router, and what
+/// is not settled.
+pub(super) fn load(journal: &Journal, uid: u64, partition: &Partition) -> Result<(Option<Position>, Checkpoint)> {
+    let key = partition_key(EXCEPTION, Some(uid), partition);
+    let mut checkpoint = Checkpoint::default();
+    let mut read_to = None;
+    if let Some(head) = journal.get(key.as_bytes()) {
+        let exception: Exception = read(key.as_bytes(), &head.value)?;
+        read_to = Some(Position(exception.read));
+        checkpoint.open = exception.open.iter().flat_map(|(first, last)| (*first..=*last).map(Position)).collect();
+    }
+    let prefix = format!("{}/", partition_key(PARKED, Some(uid), partition));
+    for (key, _, value) in journal.scan(prefix.as_bytes()) {
+        let parked: ParkedLane = read(&key, &value)?;
+        let lane = std::str::from_utf8(&key[prefix.len()..]).ok().and_then(lane_of).ok_or_else(|| {
+            let key = String::from_utf8_lossy(&key);
+            Error::new(ErrorKind::DataLoss, format!("the journal's key {key} names no lane"))
+        })?;
+        checkpoint.parked.push(Parked {
+            lane,
+            head: Position(parked.head),
+            attempts: parked.attempts,
+            first_attempt_at: parked.first,
+            due: parked.due,
+        });
+    }
+    Ok((read_to, checkpoint))
+}
+
+/// The dead letters of a subscription in one partition that were dealt with.
+pub(super) fn handled(journal: &Journal, uid: u64, partition: &Partition) -> Result<Handled> {
+    let key = partition_key(DEAD, Some(uid), partition);
+    journal.get(key.as_bytes()).map_or_else(|| Ok(Handled::default()), |head| read(key.as_bytes(), &head.value))
+}
+
+/// Adds to a command that those dead letters were dealt with.
+pub(super) fn put_handled(command: Command, uid: u64, partition: &Partition, handled: &Handled) -> Command {
+    command.put(partition_key(DEAD, Some(uid), partition), Expect::Any, write(handled))
+}
+
+/// Adds to a command that single events wait to go out.
+pub(super) fn put_parked(
+    command: Command,
+    uid: u64,
+    partition: &Partition,
+    positions: &[Position],
+    now: u64,
+) -> Command {
+    positions.iter().fold(command, |command, position| {
+        let key = format!("{}/{}", partition_key(PARKED, Some(uid), partition), lane_name(LaneKey::Single(*position)));
+        let parked = ParkedLane { v: Version, head: position.0, attempts: 0, first: now, due: now };
+        command.put(key, Expect::Any, write(&parked))
+    })
+}
+
+/// Adds to a command that the subscription begins at that position.
+pub(super) fn put_start(command: Command, uid: u64, partition: &Partition, position: Position) -> Command {
+    let exception = Exception { v: Version, read: position.0, open: Vec::new() };
+    command.put(partition_key(EXCEPTION, Some(uid), partition), Expect::Any, write(&exception))
+}
+
+/// Every key that speaks of a subscription.
+pub(super) fn keys_of_subscription(journal: &Journal, uid: u64) -> Vec<Bytes> {
+    [EXCEPTION, PARKED, DEAD]
+        .iter()
+        .flat_map(|prefix| journal.scan(format!("{prefix}{uid:016x}/").as_bytes()))
+        .map(|(key, _, _)| key)
+        .collect()
+}
+
+/// Every key that speaks of a topic.
+pub(super) fn keys_of_topic(journal: &Journal, topic: &str) -> Vec<Bytes> {
+    let mut keys: Vec<Bytes> =
+        journal.scan(format!("{ROUTED}{topic}/").as_bytes()).into_iter().map(|(key, _, _)| key).collect();
+    for prefix in [EXCEPTION, PARKED, DEAD] {
+        for (key, _, _) in journal.scan(prefix.as_bytes()) {
+            let of_topic = key
+                .get(prefix.len() + 17..)
+                .and_then(|rest| rest.strip_prefix(topic.as_bytes()))
+                .is_some_and(|rest| rest.first() == Some(&b'/'));
+            if of_topic {
+                keys.push(key);
+            }
+        }
+    }
+    keys
+}
+
+/// Deletes keys, in as many commits as it takes.
+pub(super) async fn delete(journal: &Journal, keys: Vec<Bytes>) -> std::result::Result<(), CommitError> {
+    for some in keys.chunks(STEPS) {
+        let command = some.iter().fold(Command::new(), |command, key| command.delete(key.clone(), Expect::Any));
+        journal.commit(command).await?;
+    }
+    Ok(())
+}
+
+/// One checkpoint, in the order in which it is written.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    parked: BTreeMap<Bytes, Bytes>,
+    exceptions: BTreeMap<Bytes, Bytes>,
+    routed: BTreeMap<Bytes, Bytes>,
+    /// Subscription and partition, as they stand in keys: of these it says everything, and of others nothing.
+    told: HashSet<String>,
+    /// The subscriptions that exist.
+    alive: HashSet<u64>,
+}
+
+impl Draft {
+    /// An empty draft, for a catalogue with those subscriptions.
+    pub(super) fn new(alive: impl IntoIterator<Item = u64>) -> Self {
+        Self { alive: alive.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Whether a key that the draft does not have is to go: its subscription does not need it any more, or is gone. One
+    /// that exists and does not run, or not in that partition, goes on from it later.
+    fn is_over(&self, key: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(key);
+        let place = match (text.strip_prefix(EXCEPTION), text.strip_prefix(PARKED)) {
+            (Some(place), _) => place,
+            (_, Some(lane)) => lane.rsplit_once('/').map_or(lane, |(place, _)| place),
+            _ => return false,
+        };
+        let uid = place.split('/').next().and_then(|uid| u64::from_str_radix(uid, 16).ok());
+        self.told.contains(place) || uid.is_some_and(|uid| !self.alive.contains(&uid))
+    }
+
+    pub(super) fn routed(&mut self, partition: &Partition, position: Position) {
+        let value = write(&Routed { v: Version, position: position.0 });
+        self.routed.insert(partition_key(ROUTED, None, partition).into(), value);
+    }
+
+    pub(super) fn subscription(&mut self, uid: u64, standing: &Standing) {
+        let Standing { partition, read, routed, progress: checkpoint } = standing;
+        self.told.insert(partition_key("", Some(uid), partition));
+        if read.is_some() || !checkpoint.open.is_empty() {
+            let open = merge(checkpoint.open.iter().map(|position| (position.0, position.0)).collect());
+            let exception = Exception { v: Version, read: read.unwrap_or(*routed).0, open };
+            self.exceptions.insert(partition_key(EXCEPTION, Some(uid), partition).into(), write(&exception));
+        }
+        for parked in &checkpoint.parked {
+            let key = format!("{}/{}", partition_key(PARKED, Some(uid), partition), lane_name(parked.lane));
+            let value = ParkedLane {
+                v: Version,
+                head: parked.head.0,
+                attempts: parked.attempts,
+                first: parked.first_attempt_at,
+                due: parked.due,
+            };
+            self.parked.insert(key.into(), write(&value));
+        }
+    }
+}
+
+/// Brings the journal to the draft. What could not be committed is tried again with the next draft.
+pub(super) async fn commit(journal: &Journal, draft: &Draft) -> std::result::Result<(), CommitError> {
+    for command in commands(journal, draft) {
+        journal.commit(command).await?;
+    }
+    Ok(())
+}
+
+/// What is to be written, in an order that may end after any of them.
+fn commands(journal: &Journal, draft: &Draft) -> Vec<Command> {
+    let there: HashMap<Bytes, Bytes> = [PARKED, EXCEPTION, ROUTED]
+        .iter()
+        .flat_map(|prefix| journal.scan(prefix.as_bytes()))
+        .map(|(key, _, value)| (key, value))
+        .collect();
+    let parts = [&draft.parked, &draft.exceptions, &draft.routed];
+    let puts = parts
+        .into_iter()
+        .flatten()
+        .filter(|(key, value)| there.get(*key) != Some(value))
+        .map(|(key, value)| (key, Some(value)));
+    let deletions = there
+        .keys()
+        .filter(|key| !parts.iter().any(|part| part.contains_key(*key)) && draft.is_over(key))
+        .map(|key| (key, None));
+    let mut commands = Vec::new();
+    let (mut command, mut steps, mut bytes) = (Command::new(), 0, 0);
+    for (key, value) in puts.chain(deletions) {
+        if steps >= STEPS || bytes >= COMMIT_BYTES {
+            commands.push(std::mem::take(&mut command));
+            (steps, bytes) = (0, 0);
+        }
+        steps += 1;
+        bytes += key.len() + value.map_or(0, Bytes::len);
+        command = match value {
+            Some(value) => command.put(key.clone(), Expect::Any, value.clone()),
+            None => command.delete(key.clone(), Expect::Any),
+        };
+    }
+    if steps > 0 {
+        commands.push(command);
+    }
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_merge_and_answer() {
+        let mut handled = Handled::default();
+        handled.insert([5, 3, 4, 9, 1].map(Position));
+        assert_eq!(handled.handled, [(1, 1), (3, 5), (9, 9)]);
+        handled.insert([2, 8].map(Position));
+        assert_eq!(handled.handled, [(1, 5), (8, 9)]);
+        assert!(handled.contains(Position(4)) && !handled.contains(Position(6)));
+    }
+
+    #[test]
+    fn lanes_have_names_that_are_read_back() {
+        for lane in [LaneKey::Key(0), LaneKey::Key(u128::MAX), LaneKey::Single(Position(17))] {
+            assert_eq!(lane_of(&lane_name(lane)), Some(lane));
+        }
+        assert_eq!(lane_of("x1"), None);
+    }
+
+    #[test]
+    fn stored_values_are_the_documented_ones_and_unknown_ones_are_refused() {
+        let exception = Exception { v: Version, read: 7, open: vec![(1, 3)] };
+        let text = String::from_utf8(write(&exception).to_vec()).unwrap();
+        assert_eq!(text, r#"{"v":1,"read":7,"open":[[1,3]]}"#);
+        assert!(read::<Exception>(b"k", br#"{"v":2,"read":7,"open":[]}"#).is_err());
+        assert!(read::<Exception>(b"k", br#"{"v":1,"read":7,"open":[],"more":1}"#).is_err());
+    }
+}

@@ -1,0 +1,259 @@
+//! One event on its way to one subscription's sink.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytestring::ByteString;
+use tidegate_schemas::{Event, limits};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Shared;
+use super::core::{Core, Outgoing, Take};
+use super::dead_letter::{self, Cause, Reason};
+use super::outcomes::{Ending, Outcome};
+use super::progress::{Progress, Taken};
+use crate::catalogue::Subscription;
+use crate::log::{Position, Record};
+
+/// What one attempt came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// How long it took.
+    pub took: Duration,
+    /// What the sink answered, where it did.
+    pub status: Option<u16>,
+    /// The beginning of the answer, or what went wrong.
+    pub detail: String,
+}
+
+/// An event that is out, at most one of its lane. Dropping it gives it back without counting an attempt.
+#[derive(Debug)]
+pub struct Delivery {
+    shared: Arc<Shared>,
+    core: Arc<Core>,
+    outgoing: Option<Box<Outgoing>>,
+    event: Arc<Event>,
+    subscription: Arc<Subscription>,
+    began_at: u64,
+}
+
+impl Delivery {
+    fn new(shared: Arc<Shared>, core: Arc<Core>, outgoing: Box<Outgoing>) -> Self {
+        let event = if outgoing.redriven {
+            Arc::new(dead_letter::open(&outgoing.taken.event).0)
+        } else {
+            Arc::clone(&outgoing.taken.event)
+        };
+        let began_at = shared.environment.clock.unix_milliseconds();
+        let subscription = core.subscription();
+        Self { shared, core, outgoing: Some(outgoing), event, subscription, began_at }
+    }
+
+    /// The event.
+    pub fn event(&self) -> &Arc<Event> {
+        &self.event
+    }
+
+    /// The subscription as it is declared now.
+    pub fn subscription(&self) -> &Arc<Subscription> {
+        &self.subscription
+    }
+
+    /// Where the event is: topic, partition and position.
+    pub fn place(&self) -> (&ByteString, u32, Position) {
+        let outgoing = self.outgoing();
+        (outgoing.partition.topic.as_byte_string(), outgoing.partition.number, outgoing.taken.position)
+    }
+
+    /// Which attempt this is, from 1. Attempts whose count was lost in a crash are not in it.
+    pub fn attempt(&self) -> u32 {
+        self.outgoing().taken.attempts + 1
+    }
+
+    /// How long ago the first attempt began.
+    pub fn age(&self) -> Duration {
+        let now = self.shared.environment.clock.unix_milliseconds();
+        Duration::from_millis(now.saturating_sub(self.first_attempt_at()))
+    }
+
+    fn first_attempt_at(&self) -> u64 {
+        self.outgoing().taken.first_attempt_at.unwrap_or(self.began_at)
+    }
+
+    fn outgoing(&self) -> &Outgoing {
+        self.outgoing.as_ref().expect("only settling takes it out, and settling consumes the delivery")
+    }
+
+    /// The sink took the event.
+    pub fn done(mut self, attempt: &Attempt) {
+        self.tell(attempt, Ending::Done);
+        self.settle(true, |progress, taken| progress.done(taken.lane, taken.position));
+    }
+
+    /// The event is to be tried again after that time; its lane waits for it, and no other does.
+    pub fn retry(mut self, after: Duration, attempt: &Attempt) {
+        self.tell(attempt, Ending::Retry);
+        let due = self.began_at.saturating_add(milliseconds(attempt.took)).saturating_add(milliseconds(after));
+        let began_at = self.began_at;
+        self.settle(true, |progress, taken| progress.retry(taken.lane, &taken, began_at, due));
+    }
+
+    /// The sink could not be reached. That is not the event's failure: no attempt is counted, and nothing more goes out
+    /// but a probe every [`limits::SINK_PROBE_INTERVAL`] until one comes through.
+    pub fn unreachable(mut self, attempt: &Attempt) {
+        self.tell(attempt, Ending::Unreachable);
+        let now = self.shared.environment.clock.unix_milliseconds();
+        self.core.unreachable(now.saturating_add(milliseconds(limits::SINK_PROBE_INTERVAL)));
+        self.give_back();
+    }
+
+    /// The event goes to the subscription's dead-letter topic. It is settled only when it is durable there; until then
+    /// it is tried again, and given back if the process stops first.
+    pub async fn dead_letter(mut self, reason: Reason, attempt: &Attempt) {
+        let (topic, partition, position) = self.place();
+        let cause = Cause {
+            subscription: self.subscription.spec.name.clone(),
+            sink: self.subscription.spec.sink.clone(),
+            topic: topic.clone(),
+            partition,
+            position: position.0,
+            reason,
+            status: attempt.status,
+            detail: attempt.detail.clone(),
+            attempts: self.attempt(),
+            first_attempt_at: self.first_attempt_at(),
+            last_attempt_at: self.shared.environment.clock.unix_milliseconds(),
+        };
+        let stopping = self.shared.environment.stopping().clone();
+        if !write_letter(&self.shared, &self.subscription, &self.event, cause, &stopping).await {
+            return;
+        }
+        self.tell(attempt, Ending::Dead);
+        self.settle(true, |progress, taken| progress.done(taken.lane, taken.position));
+    }
+
+    fn tell(&self, attempt: &Attempt, ending: Ending) {
+        let (topic, partition, position) = self.place();
+        let outcome = Outcome {
+            epoch: self.shared.journal.epoch(),
+            at: self.shared.environment.clock.unix_milliseconds(),
+            took: milliseconds(attempt.took),
+            subscription: self.subscription.spec.name.to_string(),
+            topic: topic.to_string(),
+            partition,
+            position: position.0,
+            source: self.event.source().to_string(),
+            id: self.event.id().to_string(),
+            attempt: self.attempt(),
+            ending,
+            status: attempt.status,
+            detail: attempt.detail.clone(),
+        };
+        self.shared.observer.settled(&outcome);
+        self.shared.outcomes.push(outcome);
+    }
+
+    fn settle(&mut self, reached: bool, change: impl FnOnce(&mut Progress, Taken)) {
+        if let Some(outgoing) = self.outgoing.take() {
+            self.core.settle(*outgoing, reached, change);
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.settle(false, |progress, taken| progress.release(taken.lane, taken));
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+async fn write_letter(
+    shared: &Arc<Shared>,
+    subscription: &Subscription,
+    event: &Arc<Event>,
+    cause: Cause,
+    stopping: &CancellationToken,
+) -> bool {
+    let letter = match dead_letter::letter(event, cause) {
+        Ok(letter) => letter,
+        Err(faults) => {
+            // The event came out of a log that takes only valid ones, so that what remains is a fault of this program.
+            tracing::error!(id = %event.id(), %faults, "a dead letter could not be made");
+            return false;
+        }
+    };
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let written = match shared.dead_letter_log(subscription, &letter).await {
+            Ok(id) => shared.log.append(&id, Record::Event(letter.clone())).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match written {
+            Ok(_) => return true,
+            Err(error) => {
+                warn!(subscription = %subscription.spec.name, topic = %subscription.spec.dead_letter_topic, error,
+                    "a dead letter cannot be written; the event stays until it can");
+            }
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return false,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Takes the deliveries of one subscription, one after the other; as many may be out at once as it allows.
+#[derive(Debug)]
+pub struct Consumer {
+    shared: Arc<Shared>,
+    core: Arc<Core>,
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.core.let_go();
+    }
+}
+
+impl Consumer {
+    pub(super) fn new(shared: Arc<Shared>, core: Arc<Core>) -> Self {
+        Self { shared, core }
+    }
+
+    /// The next delivery, waiting for it; none when the subscription has ended or the process stops. May be dropped
+    /// while it waits.
+    pub async fn next(&self) -> Option<Delivery> {
+        let stopping = self.shared.environment.stopping();
+        loop {
+            if stopping.is_cancelled() {
+                return None;
+            }
+            // Made before the look: a future that exists is woken when the subscription closes, polled or not.
+            let ready = self.core.ready.notified();
+            let now = self.shared.environment.clock.unix_milliseconds();
+            let until = match self.core.take(now) {
+                Take::Now(outgoing) => {
+                    return Some(Delivery::new(Arc::clone(&self.shared), Arc::clone(&self.core), outgoing));
+                }
+                Take::Closed => return None,
+                Take::Wait(until) => until,
+            };
+            let pause =
+                until.map_or(Duration::from_secs(3600), |at| Duration::from_millis(at.saturating_sub(now).max(1)));
+            tokio::select! {
+                () = stopping.cancelled() => return None,
+                () = ready => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Reading for one subscription alone: where it is behind the router, and where lanes that fell behind read their
+//! events again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_schemas::Event;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use super::Shared;
+use super::core::{Core, Feed, Partition};
+use super::dedupe::{Window, identity};
+use super::progress::{LOAD_BYTES, LOAD_EVENTS, LaneKey, Load, Offered, Queued};
+use super::router::{READ_BYTES, Router, open_judged};
+use crate::error::{ErrorKind, Result};
+use crate::log::{Position, Record, Stored, Tail};
+
+/// Reads that go on at once beside those of the routers, in the whole process.
+pub(super) const READERS: usize = 16;
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// How long a reader is kept for a subscription that has no room. What it knows of duplicates takes memory; to find that
+/// out again takes reading a whole window.
+const READER_IDLE: Duration = Duration::from_secs(10);
+const IDLE_WAIT: Duration = Duration::from_secs(3600);
+
+/// A reader that knows which events are duplicates.
+struct Reader {
+    tail: Box<dyn Tail>,
+    /// Where the router's knowledge does not reach.
+    window: Option<Window>,
+    /// Read, not yet looked at.
+    rest: VecDeque<Stored>,
+    /// Looked at, and wanted, but there was no room for it.
+    held: Option<(Position, Arc<Event>)>,
+    /// What it gives next.
+    next: Position,
+}
+
+impl Reader {
+    async fn open(shared: &Shared, router: &Router, from: Position) -> Result<Self> {
+        let (window, tail) = if from >= router.known_from() {
+            (None, shared.log.tail(&router.partition.log(), from).await?)
+        } else {
+            let (window, tail) = open_judged(shared.log.as_ref(), &router.partition, from, router.window()).await?;
+            (Some(window), tail)
+        };
+        Ok(Self { tail, window, rest: VecDeque::new(), held: None, next: from })
+    }
+
+    /// Whether it goes on at that position and still knows, with the router's help, what is a duplicate.
+    fn fits(&self, router: &Router, from: Position) -> bool {
+        self.next == from && (self.window.is_some() || from >= router.known_from())
+    }
+
+    fn is_duplicate(&mut self, router: &Router, position: Position, appended_at: u64, identity: u128) -> bool {
+        let judged = self.window.as_mut().map(|window| window.observe(identity, appended_at));
+        router.is_duplicate(position).or(judged).unwrap_or(false)
+    }
+}
+
+/// Runs until the subscription is closed.
+pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semaphore>) {
+    let stopping = shared.environment.stopping().clone();
+    let mut open: HashMap<Partition, Reader> = HashMap::new();
+    loop {
+        let now = shared.environment.clock.unix_milliseconds();
+        let Some(work) = core.work(now) else { return };
+        let mut failed = false;
+        let busy = !work.loads.is_empty() || !work.reads.is_empty();
+        open.retain(|partition, _| work.own.contains(partition));
+        for (partition, wanted) in work.loads {
+            let Ok(_permit) = readers.acquire().await else { return };
+            if let Err(error) = load(&shared, &core, &partition, wanted).await {
+                failed = true;
+                let lost_until = match error.kind() {
+                    ErrorKind::PositionLost { earliest } => Some((*earliest).min(wanted.last.next())),
+                    ErrorKind::NotFound => Some(wanted.last.next()),
+                    _ => None,
+                };
+                if let Some(until) = lost_until {
+                    warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, position = %wanted.from, %until, %error,
+                        "an event that waited for a retry was trimmed and is lost to this subscription");
+                    // What follows of its lane may still be there.
+                    core.loaded(&partition, wanted.lane, Vec::new(), until);
+                } else {
+                    warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %error, "cannot read; trying again");
+                    core.not_loaded(&partition, wanted.lane, now + RETRY_DELAY.as_millis() as u64);
+                }
+            }
+        }
+        for (partition, from) in work.reads {
+            let Ok(_permit) = readers.acquire().await else { return };
+            if let Err(error) = read_on(&shared, &core, &partition, from, &mut open).await {
+                failed = true;
+                open.remove(&partition);
+                if let ErrorKind::PositionLost { earliest } = error.kind() {
+                    warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %from, to = %earliest,
+                        "events were trimmed before this subscription had them");
+                    core.read_to(&partition, *earliest);
+                } else {
+                    warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %error, "cannot read; trying again");
+                }
+            }
+        }
+        if stopping.is_cancelled() {
+            return;
+        }
+        if busy && !failed {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        if failed {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(RETRY_DELAY) => {}
+            }
+            continue;
+        }
+        let due = work.next_due.map_or(IDLE_WAIT, |due| Duration::from_millis(due.saturating_sub(now).max(1)));
+        let pause = if open.is_empty() { due } else { due.min(READER_IDLE) };
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = core.feed.notified() => {}
+            () = tokio::time::sleep(pause) => {
+                if pause == READER_IDLE {
+                    open.clear();
+                }
+            }
+        }
+    }
+}
+
+/// Takes one batch in, or joins the router where nothing is left between.
+async fn read_on(
+    shared: &Shared,
+    core: &Arc<Core>,
+    partition: &Partition,
+    from: Position,
+    open: &mut HashMap<Partition, Reader>,
+) -> Result<()> {
+    // Without a router the topic was deleted, and whoever did that makes the subscription forget it.
+    let Some(router) = shared.router(partition) else { return Ok(()) };
+    if router.join(core, from) {
+        open.remove(partition);
+        return Ok(());
+    }
+    if !open.get(partition).is_some_and(|reader| reader.fits(&router, from)) {
+        open.insert(partition.clone(), Reader::open(shared, &router, from).await?);
+    }
+    let Some(reader) = open.get_mut(partition) else { return Ok(()) };
+    if reader.rest.is_empty() && reader.held.is_none() {
+        reader.rest = reader.tail.next(READ_BYTES).await?.records.into();
+    }
+    reader.hand_in(core, partition, &router);
+    core.read_to(partition, reader.next);
+    Ok(())
+}
+
+impl Reader {
+    /// Hands in what was read, as far as there is room for it and the router has come.
+    fn hand_in(&mut self, core: &Core, partition: &Partition, router: &Router) {
+        // Beyond the router nobody knows yet what is a duplicate, and it will hand those in itself.
+        let routed = router.peek();
+        if let Some((position, event)) = self.held.take() {
+            if core.offer(partition, position, &event, Feed::Own(position)) == Offered::Full {
+                self.held = Some((position, event));
+                return;
+            }
+            self.next = position.next();
+        }
+        while let Some(stored) = self.rest.pop_front() {
+            if stored.position >= routed {
+                self.rest.push_front(stored);
+                self.next = self.next.max(routed);
+                return;
+            }
+            let Stored { position, appended_at, record } = stored;
+            if let Record::Event(event) = record {
+                let duplicate = self.is_duplicate(router, position, appended_at, identity(&event));
+                let event = Arc::new(event);
+                if !duplicate
+                    && core.wants(&event)
+                    && core.offer(partition, position, &event, Feed::Own(position)) == Offered::Full
+                {
+                    self.next = position;
+                    self.held = Some((position, event));
+                    return;
+                }
+            }
+            self.next = position.next();
+        }
+        self.next = self.next.max(self.tail.position().min(routed));
+    }
+}
+
+/// Brings the next events of a lane into memory.
+async fn load(shared: &Shared, core: &Arc<Core>, partition: &Partition, wanted: Load) -> Result<()> {
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    let mut scanned = wanted.from;
+    let single = matches!(wanted.lane, LaneKey::Single(_));
+    let router = shared.router(partition);
+    if let (Some(router), false) = (&router, single) {
+        router.know(shared.log.as_ref(), wanted.from).await?;
+    }
+    let mut tail = shared.log.tail(&partition.log(), wanted.from).await?;
+    'reading: while scanned <= wanted.last {
+        let batch = tail.next(if single { 1 } else { READ_BYTES }).await?;
+        for Stored { position, record, .. } in batch.records {
+            if position > wanted.last {
+                scanned = wanted.last.next();
+                break 'reading;
+            }
+            scanned = position.next();
+            let Record::Event(event) = record else { continue };
+            if !single {
+                let Some(router) = &router else { continue };
+                if router.is_duplicate(position) == Some(true)
+                    || !core.is_of(wanted.lane, partition, position, &event)
+                    || !core.wants(&event)
+                {
+                    continue;
+                }
+            }
+            bytes += event.bytes();
+            events.push(Queued::new(position, Arc::new(event)));
+            if single || events.len() >= LOAD_EVENTS || bytes >= LOAD_BYTES {
+                break 'reading;
+            }
+        }
+    }
+    core.loaded(partition, wanted.lane, events, scanned);
+    Ok(())
+}

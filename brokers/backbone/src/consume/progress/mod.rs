@@ -1,0 +1,558 @@
+//! How far one subscription is in one topic partition: a state machine without I/O.
+//!
+//! Events come in the order of the log ([`Progress::offer`]) and are handed out ([`Progress::take`]) in *lanes*. Events
+//! of one lane are out one at a time and in order; lanes do not wait for each other. A lane is a key, or one event
+//! alone where there is no key or no order is asked for.
+//!
+//! A lane is **live** while everything of it that is not settled is in memory. When its head has to be tried again
+//! later it falls **behind**: only the head's position is kept, what follows of its key is dropped from memory and read
+//! again from the log when the lane's turn comes. So a poisoned key costs one small entry however many events pile up
+//! behind it, and the reader goes on for all others.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use tidegate_schemas::{Event, limits};
+
+use crate::log::Position;
+
+/// Which events wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum LaneKey {
+    /// The events of one key, by the key's 128-bit hash.
+    Key(u128),
+    /// One event that waits for no other.
+    Single(Position),
+}
+
+/// An event in memory, waiting for its turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    /// Where it stands in its partition.
+    pub(crate) position: Position,
+    /// The event.
+    pub(crate) event: Arc<Event>,
+    bytes: usize,
+}
+
+impl Queued {
+    /// An event with the bytes that it counts for.
+    pub(crate) fn new(position: Position, event: Arc<Event>) -> Self {
+        let bytes = event.bytes();
+        Self { position, event, bytes }
+    }
+}
+
+/// What became of an offered event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// It is in memory and will be handed out.
+    Queued,
+    /// Nothing is to be done for it now: it was settled before, or its lane will read it again.
+    Passed,
+    /// There is no room; it must be offered again.
+    Full,
+}
+
+/// An event handed out.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    /// Its lane, which is busy until the event is settled.
+    pub(crate) lane: LaneKey,
+    /// Where it stands.
+    pub(crate) position: Position,
+    /// The event.
+    pub(crate) event: Arc<Event>,
+    /// Attempts before this one that counted.
+    pub(crate) attempts: u32,
+    /// When the first attempt began, in milliseconds since 1970; `None` where this is the first.
+    pub(crate) first_attempt_at: Option<u64>,
+}
+
+/// A lane that fell behind, as it is journalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parked {
+    /// The lane.
+    pub(crate) lane: LaneKey,
+    /// The first event of the lane that is not settled.
+    pub(crate) head: Position,
+    /// Attempts that the head had.
+    pub(crate) attempts: u32,
+    /// When the head's first attempt began, in milliseconds since 1970.
+    pub(crate) first_attempt_at: u64,
+    /// Not to be tried before, in milliseconds since 1970.
+    pub(crate) due: u64,
+}
+
+/// Events of a lane that are wanted from the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// The lane.
+    pub(crate) lane: LaneKey,
+    /// The first position to look at.
+    pub(crate) from: Position,
+    /// The last position to look at.
+    pub(crate) last: Position,
+}
+
+/// What a checkpoint keeps of a [`Progress`]: everything before `read` is settled, but for `open` and the parked lanes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// Positions before `read` that are handed in and not settled.
+    pub(crate) open: Vec<Position>,
+    /// Lanes that fell behind.
+    pub(crate) parked: Vec<Parked>,
+}
+
+#[derive(Debug)]
+enum Lane {
+    Live { queue: VecDeque<Queued>, busy: bool },
+    Behind(Behind),
+}
+
+#[derive(Debug)]
+struct Behind {
+    head: Position,
+    attempts: u32,
+    first_attempt_at: Option<u64>,
+    due: u64,
+    stage: Stage,
+    /// Where the next look into the log begins.
+    scan: Position,
+    /// The last event of the lane that was seen and dropped: the lane has caught up when `scan` is beyond it.
+    seen: Position,
+    queue: VecDeque<Queued>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Loading,
+    Ready,
+    Busy,
+}
+
+/// What is held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    events: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, bytes: usize) {
+        self.events += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.events -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+/// What one load brings into memory at most; the bytes may be exceeded by one event.
+pub(crate) const LOAD_EVENTS: usize = 16;
+pub(crate) const LOAD_BYTES: usize = limits::RETRY_QUEUE_BYTES / 4;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    lanes: HashMap<LaneKey, Lane>,
+    ready: VecDeque<LaneKey>,
+    waiting: BTreeSet<(u64, LaneKey)>,
+    open: BTreeSet<Position>,
+    behind: usize,
+    /// Events of live lanes in memory, and their bytes.
+    queued: Held,
+    /// The same of lanes that fell behind. Counted apart, so that neither keeps the other out.
+    loaded: Held,
+    /// Lanes whose events are being loaded.
+    loading: usize,
+    /// From the checkpoint: positions before `.0` are settled but for those in `.1`.
+    settled: Option<(Position, BTreeSet<Position>)>,
+}
+
+impl Progress {
+    /// Goes on from a checkpoint whose reader had come to `read`.
+    pub(crate) fn restore(read: Position, checkpoint: Checkpoint) -> Self {
+        let mut progress = Self::default();
+        for parked in checkpoint.parked {
+            let seen = Position(read.0.saturating_sub(1)).max(parked.head);
+            progress.waiting.insert((parked.due, parked.lane));
+            progress.behind += 1;
+            progress.lanes.insert(
+                parked.lane,
+                Lane::Behind(Behind {
+                    head: parked.head,
+                    attempts: parked.attempts,
+                    first_attempt_at: Some(parked.first_attempt_at),
+                    due: parked.due,
+                    stage: Stage::Waiting,
+                    scan: parked.head,
+                    seen,
+                    queue: VecDeque::new(),
+                }),
+            );
+        }
+        if !checkpoint.open.is_empty() {
+            progress.settled = Some((read, checkpoint.open.into_iter().collect()));
+        }
+        progress
+    }
+
+    /// Where reading must begin so that nothing is missed, for a checkpoint whose reader had come to `read`.
+    pub(crate) fn resume_from(read: Position, checkpoint: &Checkpoint) -> Position {
+        checkpoint.open.iter().copied().min().map_or(read, |open| open.min(read))
+    }
+
+    /// Takes an event in, in the order of the log.
+    pub(crate) fn offer(&mut self, lane: LaneKey, position: Position, event: &Arc<Event>) -> Offered {
+        self.reached(position);
+        if self.settled.as_ref().is_some_and(|(_, open)| !open.contains(&position)) {
+            return Offered::Passed;
+        }
+        if let Some(Lane::Behind(behind)) = self.lanes.get_mut(&lane) {
+            behind.seen = behind.seen.max(position);
+            self.taken_over(position);
+            return Offered::Passed;
+        }
+        if self.is_full() {
+            return Offered::Full;
+        }
+        self.taken_over(position);
+        let queued = Queued::new(position, Arc::clone(event));
+        self.queued.add(queued.bytes);
+        self.open.insert(position);
+        match self.lanes.get_mut(&lane) {
+            Some(Lane::Live { queue, .. }) => queue.push_back(queued),
+            _ => {
+                self.lanes.insert(lane, Lane::Live { queue: VecDeque::from([queued]), busy: false });
+                self.ready.push_back(lane);
+            }
+        }
+        Offered::Queued
+    }
+
+    /// Everything before `read` was offered. Once that is beyond what the checkpoint spoke of, it has had its use.
+    pub(crate) fn reached(&mut self, read: Position) {
+        if self.settled.as_ref().is_some_and(|(until, _)| read >= *until) {
+            self.settled = None;
+        }
+    }
+
+    /// Before which everything that [`Progress::checkpoint`] does not name is settled, for a reader that has come to
+    /// `position`: a reader that goes over old ground for a few open events has more behind it than it has read.
+    pub(crate) fn read(&self, position: Position) -> Position {
+        self.settled.as_ref().map_or(position, |(until, _)| position.max(*until))
+    }
+
+    /// Whether no further event can be taken in for now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queued.events >= limits::DELIVERY_QUEUE_EVENTS
+            || self.queued.bytes >= limits::DELIVERY_QUEUE_BYTES
+            || self.behind >= limits::PARKED_KEYS
+    }
+
+    /// Whether there is room enough again that reading on is worth the while.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queued.events * 2 <= limits::DELIVERY_QUEUE_EVENTS
+            && self.queued.bytes * 2 <= limits::DELIVERY_QUEUE_BYTES
+            && self.behind < limits::PARKED_KEYS
+    }
+
+    /// Whether [`Progress::take`] is worth a call.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Hands out the next event, if there is one.
+    pub(crate) fn take(&mut self) -> Option<Taken> {
+        while let Some(key) = self.ready.pop_front() {
+            let (queued, attempts, first_attempt_at) = match self.lanes.get_mut(&key) {
+                Some(Lane::Live { queue, busy }) if !*busy => {
+                    let Some(queued) = queue.pop_front() else { continue };
+                    *busy = true;
+                    self.queued.remove(queued.bytes);
+                    (queued, 0, None)
+                }
+                Some(Lane::Behind(behind)) if behind.stage == Stage::Ready => {
+                    let Some(queued) = behind.queue.pop_front() else { continue };
+                    behind.stage = Stage::Busy;
+                    self.loaded.remove(queued.bytes);
+                    if queued.position == behind.head {
+                        (queued, behind.attempts, behind.first_attempt_at)
+                    } else {
+                        behind.head = queued.position;
+                        behind.attempts = 0;
+                        behind.first_attempt_at = None;
+                        (queued, 0, None)
+                    }
+                }
+                _ => continue,
+            };
+            return Some(Taken {
+                lane: key,
+                position: queued.position,
+                event: queued.event,
+                attempts,
+                first_attempt_at,
+            });
+        }
+        None
+    }
+
+    /// The event that was taken from the lane is settled for good.
+    pub(crate) fn done(&mut self, key: LaneKey, position: Position) {
+        let finished = match self.lanes.get_mut(&key) {
+            Some(Lane::Live { queue, busy }) => {
+                *busy = false;
+                self.open.remove(&position);
+                if queue.is_empty() {
+                    true
+                } else {
+                    self.ready.push_back(key);
+                    false
+                }
+            }
+            Some(Lane::Behind(behind)) => {
+                behind.attempts = 0;
+                behind.first_attempt_at = None;
+                if let Some(next) = behind.queue.front() {
+                    behind.head = next.position;
+                    behind.stage = Stage::Ready;
+                    self.ready.push_back(key);
+                    false
+                } else {
+                    behind.head = behind.scan;
+                    Self::advance(key, behind, &mut self.waiting)
+                }
+            }
+            None => false,
+        };
+        if finished {
+            self.remove(key);
+        }
+    }
+
+    /// The event that was taken is to be tried again, not before `due`; the lane falls behind.
+    pub(crate) fn retry(&mut self, key: LaneKey, taken: &Taken, now: u64, due: u64) {
+        let attempts = taken.attempts + 1;
+        let first_attempt_at = Some(taken.first_attempt_at.unwrap_or(now));
+        let seen = match self.lanes.get_mut(&key) {
+            Some(Lane::Live { queue, .. }) => {
+                self.open.remove(&taken.position);
+                self.behind += 1;
+                for dropped in queue.iter() {
+                    self.open.remove(&dropped.position);
+                    self.queued.remove(dropped.bytes);
+                }
+                queue.back().map_or(taken.position, |last| last.position)
+            }
+            Some(Lane::Behind(behind)) => {
+                for dropped in &behind.queue {
+                    self.loaded.remove(dropped.bytes);
+                }
+                behind.seen
+            }
+            None => return,
+        };
+        self.waiting.insert((due, key));
+        self.lanes.insert(
+            key,
+            Lane::Behind(Behind {
+                head: taken.position,
+                attempts,
+                first_attempt_at,
+                due,
+                stage: Stage::Waiting,
+                scan: taken.position,
+                seen,
+                queue: VecDeque::new(),
+            }),
+        );
+    }
+
+    /// The event that was taken was not tried after all, and is handed out again first.
+    pub(crate) fn release(&mut self, key: LaneKey, taken: Taken) {
+        let queued = Queued::new(taken.position, taken.event);
+        let bytes = queued.bytes;
+        match self.lanes.get_mut(&key) {
+            Some(Lane::Live { queue, busy }) => {
+                *busy = false;
+                queue.push_front(queued);
+                self.queued.add(bytes);
+            }
+            Some(Lane::Behind(behind)) => {
+                behind.head = queued.position;
+                behind.attempts = taken.attempts;
+                behind.first_attempt_at = taken.first_attempt_at;
+                behind.stage = Stage::Ready;
+                behind.queue.push_front(queued);
+                self.loaded.add(bytes);
+            }
+            None => return,
+        }
+        self.ready.push_front(key);
+    }
+
+    /// Puts an event of the log into a lane of its own, to be handed out as soon as it is loaded.
+    pub(crate) fn park(&mut self, position: Position, now: u64) {
+        let lane = LaneKey::Single(position);
+        if self.lanes.contains_key(&lane) {
+            return;
+        }
+        self.behind += 1;
+        self.waiting.insert((now, lane));
+        self.lanes.insert(
+            lane,
+            Lane::Behind(Behind {
+                head: position,
+                attempts: 0,
+                first_attempt_at: None,
+                due: now,
+                stage: Stage::Waiting,
+                scan: position,
+                seen: position,
+                queue: VecDeque::new(),
+            }),
+        );
+    }
+
+    /// Takes lanes whose time has come; their events are to be loaded and given to [`Progress::loaded`]. At most
+    /// `active_max` lanes that fell behind are loading, in memory or out at once.
+    pub(crate) fn due(&mut self, now: u64, active_max: usize) -> Vec<Load> {
+        let mut loads = Vec::new();
+        while self.behind - self.waiting.len() < active_max && self.has_room_for_load() {
+            let Some(&(due, key)) = self.waiting.first() else { break };
+            if due > now {
+                break;
+            }
+            self.waiting.pop_first();
+            if let Some(Lane::Behind(behind)) = self.lanes.get_mut(&key) {
+                behind.stage = Stage::Loading;
+                self.loading += 1;
+                loads.push(Load { lane: key, from: behind.scan, last: behind.seen });
+            }
+        }
+        loads
+    }
+
+    /// Whether a lane is due and there is room to load it.
+    pub(crate) fn has_due(&self, now: u64) -> bool {
+        self.waiting.first().is_some_and(|(due, _)| *due <= now) && self.has_room_for_load()
+    }
+
+    /// Whether what is loaded and what is being loaded leaves room for another load.
+    fn has_room_for_load(&self) -> bool {
+        self.loaded.events + (self.loading + 1) * LOAD_EVENTS <= limits::RETRY_QUEUE_EVENTS
+            && self.loaded.bytes + (self.loading + 1) * LOAD_BYTES <= limits::RETRY_QUEUE_BYTES
+    }
+
+    /// When the next lane is due, in milliseconds since 1970.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        self.waiting.first().map(|(due, _)| *due)
+    }
+
+    /// Gives a lane the events that were asked for, in order; everything of the lane before `scanned` is among them.
+    pub(crate) fn loaded(&mut self, key: LaneKey, events: Vec<Queued>, scanned: Position) {
+        let finished = match self.lanes.get_mut(&key) {
+            Some(Lane::Behind(behind)) if behind.stage == Stage::Loading => {
+                self.loading -= 1;
+                behind.scan = scanned;
+                if let Some(first) = events.first() {
+                    if first.position != behind.head {
+                        behind.head = first.position;
+                        behind.attempts = 0;
+                        behind.first_attempt_at = None;
+                    }
+                    for queued in &events {
+                        self.loaded.add(queued.bytes);
+                        // The reader that goes over old ground may come there when this lane is done with it.
+                        if let Some((_, open)) = &mut self.settled {
+                            open.remove(&queued.position);
+                        }
+                    }
+                    behind.queue = events.into();
+                    behind.stage = Stage::Ready;
+                    self.ready.push_back(key);
+                    false
+                } else {
+                    behind.head = scanned;
+                    Self::advance(key, behind, &mut self.waiting)
+                }
+            }
+            _ => false,
+        };
+        if finished {
+            self.remove(key);
+        }
+    }
+
+    /// A load failed for now; it is asked for again at `due`.
+    pub(crate) fn not_loaded(&mut self, key: LaneKey, due: u64) {
+        if let Some(Lane::Behind(behind)) = self.lanes.get_mut(&key)
+            && behind.stage == Stage::Loading
+        {
+            self.loading -= 1;
+            behind.stage = Stage::Waiting;
+            behind.due = due;
+            self.waiting.insert((due, key));
+        }
+    }
+
+    /// What must outlive this process. `now` stands in for a first attempt that has not begun.
+    pub(crate) fn checkpoint(&self, now: u64) -> Checkpoint {
+        let mut open: BTreeSet<Position> = self.open.clone();
+        if let Some((_, unread)) = &self.settled {
+            open.extend(unread.iter().copied());
+        }
+        let parked = self
+            .lanes
+            .iter()
+            .filter_map(|(key, lane)| match lane {
+                Lane::Behind(behind) => Some(Parked {
+                    lane: *key,
+                    head: behind.head,
+                    attempts: behind.attempts,
+                    first_attempt_at: behind.first_attempt_at.unwrap_or(now),
+                    due: behind.due,
+                }),
+                Lane::Live { .. } => None,
+            })
+            .collect();
+        Checkpoint { open: open.into_iter().collect(), parked }
+    }
+
+    /// Events in memory that wait, and lanes that fell behind.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        (self.queued.events + self.loaded.events, self.behind)
+    }
+
+    /// Goes on with a lane whose queue is empty; gives whether it has caught up.
+    fn advance(key: LaneKey, behind: &mut Behind, waiting: &mut BTreeSet<(u64, LaneKey)>) -> bool {
+        if matches!(key, LaneKey::Single(_)) || behind.scan > behind.seen {
+            return true;
+        }
+        behind.stage = Stage::Waiting;
+        behind.due = 0;
+        waiting.insert((0, key));
+        false
+    }
+
+    /// A position that the checkpoint named as open is in these hands now.
+    fn taken_over(&mut self, position: Position) {
+        if let Some((_, open)) = &mut self.settled {
+            open.remove(&position);
+        }
+    }
+
+    fn remove(&mut self, key: LaneKey) {
+        if let Some(Lane::Behind(_)) = self.lanes.remove(&key) {
+            self.behind -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! The state machine against a log in memory: whatever happens, every event is settled, in the order of its key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Offer,
+    Take,
+    Done(usize),
+    Retry(usize, u64),
+    Release(usize),
+    Load,
+    Advance(u64),
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => Just(Step::Offer),
+        5 => Just(Step::Take),
+        4 => any::<usize>().prop_map(Step::Done),
+        2 => (any::<usize>(), 0..50_u64).prop_map(|(which, after)| Step::Retry(which, after)),
+        1 => any::<usize>().prop_map(Step::Release),
+        3 => Just(Step::Load),
+        2 => (1..40_u64).prop_map(Step::Advance),
+    ]
+}
+
+/// One subscription over a log of keyed and keyless events.
+struct World {
+    /// The key of each event; position is the index.
+    log: Vec<Option<u8>>,
+    progress: Progress,
+    read: u64,
+    now: u64,
+    out: Vec<Taken>,
+    /// Loads that were asked for and not answered yet.
+    loads: Vec<Load>,
+    settled: BTreeSet<u64>,
+    settled_times: BTreeMap<u64, u32>,
+}
+
+impl World {
+    fn new(log: Vec<Option<u8>>) -> Self {
+        Self {
+            log,
+            progress: Progress::default(),
+            read: 0,
+            now: 0,
+            out: Vec::new(),
+            loads: Vec::new(),
+            settled: BTreeSet::new(),
+            settled_times: BTreeMap::new(),
+        }
+    }
+
+    fn lane(&self, position: u64) -> LaneKey {
+        match self.log[position as usize] {
+            Some(key) => LaneKey::Key(u128::from(key)),
+            None => LaneKey::Single(Position(position)),
+        }
+    }
+
+    fn event(position: u64) -> Arc<Event> {
+        Arc::new(Event::builder(position.to_string(), "/s", "t").build().unwrap())
+    }
+
+    fn offer(&mut self) -> bool {
+        if self.read as usize == self.log.len() {
+            return false;
+        }
+        let lane = self.lane(self.read);
+        if self.progress.offer(lane, Position(self.read), &Self::event(self.read)) != Offered::Full {
+            self.read += 1;
+            self.progress.reached(Position(self.read));
+            return true;
+        }
+        false
+    }
+
+    fn take(&mut self) -> bool {
+        let Some(taken) = self.progress.take() else { return false };
+        assert_eq!(taken.event.id(), taken.position.0.to_string().as_str());
+        assert!(self.out.iter().all(|other| other.lane != taken.lane), "two events of one lane are out at once");
+        if let Some(key) = self.log[taken.position.0 as usize] {
+            let earlier = (0..taken.position.0).filter(|position| self.log[*position as usize] == Some(key));
+            for position in earlier {
+                assert!(self.settled.contains(&position), "{} went out before {position} of its key", taken.position);
+            }
+        }
+        self.out.push(taken);
+        true
+    }
+
+    fn done(&mut self, which: usize) {
+        if let Some(taken) = self.pick(which) {
+            self.settled.insert(taken.position.0);
+            *self.settled_times.entry(taken.position.0).or_default() += 1;
+            self.progress.done(taken.lane, taken.position);
+        }
+    }
+
+    fn pick(&mut self, which: usize) -> Option<Taken> {
+        (!self.out.is_empty()).then(|| self.out.swap_remove(which % self.out.len()))
+    }
+
+    /// Asks for loads, or answers one: at most three events, as a real reader is bounded.
+    fn load(&mut self) -> bool {
+        if self.loads.is_empty() {
+            self.loads = self.progress.due(self.now, 4);
+            return !self.loads.is_empty();
+        }
+        let load = self.loads.remove(0);
+        let mut events = Vec::new();
+        let mut scanned = load.from;
+        for position in load.from.0..=load.last.0 {
+            scanned = Position(position + 1);
+            if self.lane(position) == load.lane {
+                events.push(Queued::new(Position(position), Self::event(position)));
+                if events.len() == 3 {
+                    break;
+                }
+            }
+        }
+        self.progress.loaded(load.lane, events, scanned);
+        true
+    }
+
+    fn crash(&mut self) {
+        let checkpoint = self.progress.checkpoint(self.now);
+        let read = self.progress.read(Position(self.read));
+        self.read = Progress::resume_from(read, &checkpoint).0;
+        self.progress = Progress::restore(read, checkpoint);
+        self.out.clear();
+        self.loads.clear();
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Offer => drop(self.offer()),
+            Step::Take => drop(self.take()),
+            Step::Done(which) => self.done(*which),
+            Step::Retry(which, after) => {
+                if let Some(taken) = self.pick(*which) {
+                    self.progress.retry(taken.lane, &taken, self.now, self.now + after);
+                }
+            }
+            Step::Release(which) => {
+                if let Some(taken) = self.pick(*which) {
+                    self.progress.release(taken.lane, taken);
+                }
+            }
+            Step::Load => drop(self.load()),
+            Step::Advance(milliseconds) => self.now += milliseconds,
+            Step::Crash => self.crash(),
+        }
+    }
+
+    /// Lets everything end well; it must come to an end.
+    fn finish(&mut self) {
+        self.now += 10_000_000;
+        for _ in 0..100_000 {
+            self.now += 1_000;
+            let moved = [!self.out.is_empty(), self.offer(), self.take(), self.load()];
+            while !self.out.is_empty() {
+                self.done(0);
+            }
+            if !moved.contains(&true) {
+                assert_eq!(self.settled.len(), self.log.len(), "events were never settled");
+                assert_eq!(self.progress.depth(), (0, 0));
+                assert_eq!((self.progress.queued, self.progress.loaded, self.progress.loading), Default::default());
+                assert_eq!(self.progress.checkpoint(self.now), Checkpoint::default());
+                return;
+            }
+        }
+        panic!("no end in sight");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_event_is_settled_once_and_in_the_order_of_its_key(
+        log in proptest::collection::vec(proptest::option::weighted(0.8, 0..4_u8), 1..40),
+        steps in proptest::collection::vec(step(), 0..300),
+    ) {
+        let mut world = World::new(log);
+        for step in &steps {
+            world.run(step);
+        }
+        world.finish();
+        prop_assert!(world.settled_times.values().all(|times| *times == 1), "{:?}", world.settled_times);
+    }
+
+    #[test]
+    fn a_restart_costs_no_event_nor_its_order_and_repeats_nothing_that_was_written_down(
+        log in proptest::collection::vec(proptest::option::weighted(0.8, 0..4_u8), 1..40),
+        steps in proptest::collection::vec(prop_oneof![12 => step(), 1 => Just(Step::Crash)], 0..300),
+    ) {
+        let mut world = World::new(log);
+        for step in &steps {
+            world.run(step);
+        }
+        world.finish();
+        prop_assert!(world.settled_times.values().all(|times| *times == 1), "{:?}", world.settled_times);
+    }
+}
+
+#[test]
+fn a_poisoned_key_costs_one_entry_and_stops_no_other() {
+    let mut world = World::new((0..4_000).map(|n| Some(u8::from(n % 2 == 0))).collect());
+    world.offer();
+    world.take();
+    let poisoned = world.out[0].lane;
+    world.run(&Step::Retry(0, 1_000_000));
+    while world.offer() {
+        if world.take() {
+            world.done(0);
+        }
+    }
+    assert_eq!(world.progress.depth(), (0, 1), "what follows the poisoned event is not kept in memory");
+    assert_eq!(world.settled.len(), 2_000, "all of the other key went on");
+    assert_eq!(world.progress.checkpoint(0).parked.len(), 1);
+    assert!(world.settled.iter().all(|position| world.lane(*position) != poisoned));
+    world.finish();
+}
+
+#[test]
+fn a_full_queue_refuses_and_takes_the_same_event_later() {
+    let mut world = World::new(vec![None; limits::DELIVERY_QUEUE_EVENTS + 1]);
+    while world.offer() {}
+    assert_eq!(world.read as usize, limits::DELIVERY_QUEUE_EVENTS);
+    assert!(world.progress.is_full() && !world.progress.has_room());
+    world.take();
+    assert!(world.offer(), "one place is free");
+    world.finish();
+}
+
+#[test]
+fn attempts_are_counted_for_the_event_that_failed_and_begin_anew_for_the_next() {
+    let mut world = World::new(vec![Some(1), Some(1)]);
+    world.offer();
+    world.offer();
+    for attempts in 0..3 {
+        world.now += 10;
+        while world.load() {}
+        world.take();
+        assert_eq!((world.out[0].position.0, world.out[0].attempts), (0, attempts));
+        world.run(&Step::Retry(0, 5));
+    }
+    world.crash();
+    while world.offer() {}
+    world.now += 10;
+    while world.load() {}
+    world.take();
+    assert_eq!((world.out[0].position.0, world.out[0].attempts), (0, 3), "a restart keeps the count");
+    world.done(0);
+    while world.load() {}
+    world.take();
+    assert_eq!((world.out[0].position.0, world.out[0].attempts, world.out[0].first_attempt_at), (1, 0, None));
+}
