@@ -1,1 +1,27 @@
-//! Placeholder.
+//! What it means that a broker keeps the contract: one suite of cases, run by the tests of every adapter.
+//!
+//! An adapter implements [`Fixture`], runs [`run`] over [`cases()`], and looks at the [`Report`]. `README.md` beside this
+//! crate says how, and lists the cases. The case ids are those of the specification ([`specification::SPECIFIED`]); one
+//! that no case implements is in [`specification::LEFT_OUT`] with its reason, and a test keeps the two complete.
+//!
+//! Cases assert what they counted and where it stood, never how long it took: a wait has a generous limit against
+//! hanging, and time that matters to the product is a [`HeldClock`] that the case moves.
+
+pub mod cases;
+mod clock;
+mod expect;
+mod faulty;
+mod fixture;
+mod process;
+mod report;
+mod runner;
+pub mod specification;
+
+pub use cases::cases;
+pub use clock::HeldClock;
+pub use expect::{Failure, Outcome};
+pub use faulty::Refusing;
+pub use fixture::{Fixture, Need};
+pub use process::{Process, Sink};
+pub use report::{Report, Result, matrix, table};
+pub use runner::{Case, Ended, run};

@@ -1,0 +1,26 @@
+//! The cases, by what they look at.
+
+mod claim;
+mod delivery;
+mod journal;
+mod publish;
+mod tail;
+
+use crate::runner::Case;
+
+macro_rules! table {
+    ($($id:literal $title:literal [$($need:ident),*] $run:path;)*) => {
+        vec![$(Case {
+            id: $id,
+            title: $title,
+            needs: &[$(crate::fixture::Need::$need),*],
+            run: |fixture| Box::pin($run(fixture)),
+        }),*]
+    };
+}
+pub(crate) use table;
+
+/// Every case.
+pub fn cases() -> Vec<Case> {
+    [publish::cases(), tail::cases(), delivery::cases(), journal::cases(), claim::cases()].concat()
+}

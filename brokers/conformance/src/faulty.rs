@@ -1,0 +1,152 @@
+//! In front of any adapter, one that refuses appends to some logs for a while, or lets readers wait.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tidegate_backbone::{
+    Appended, Batch, BoxFuture, Capability, Error, ErrorKind, LogId, LogInfo, LogSpec, PartitionLog, Position, Record,
+    Result, Tail,
+};
+use tokio::sync::watch;
+
+type Chooses = Box<dyn Fn(&LogId) -> bool + Send>;
+
+/// See the module.
+pub struct Refusing {
+    inner: Arc<dyn PartitionLog>,
+    refuses: Mutex<Option<Chooses>>,
+    refused: AtomicU64,
+    opened: AtomicU64,
+    held: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Refusing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Refusing").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl Refusing {
+    /// In front of that one, refusing nothing.
+    pub fn new(inner: Arc<dyn PartitionLog>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            refuses: Mutex::new(None),
+            refused: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+            held: watch::Sender::new(false),
+        })
+    }
+
+    /// Refuses appends to the logs that are chosen, until told otherwise.
+    pub fn refuse(&self, chosen: impl Fn(&LogId) -> bool + Send + 'static) {
+        *self.refuses.lock() = Some(Box::new(chosen));
+    }
+
+    /// Refuses nothing any more.
+    pub fn allow(&self) {
+        *self.refuses.lock() = None;
+    }
+
+    /// Lets every reader wait, those that are open and those to come, or go on.
+    pub fn hold_readers(&self, hold: bool) {
+        self.held.send_replace(hold);
+    }
+
+    /// How many readers were opened.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::SeqCst)
+    }
+
+    /// How many appends were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::SeqCst)
+    }
+}
+
+impl PartitionLog for Refusing {
+    fn capability(&self) -> &Capability {
+        self.inner.capability()
+    }
+
+    fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
+        self.inner.create(spec)
+    }
+
+    fn delete<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<()>> {
+        self.inner.delete(id)
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>> {
+        self.inner.list()
+    }
+
+    fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>> {
+        self.inner.info(id)
+    }
+
+    fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
+        if self.refuses.lock().as_ref().is_some_and(|chosen| chosen(id)) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            let context = format!("{id} takes nothing, as the case wants it");
+            return Box::pin(async move { Err(Error::new(ErrorKind::Unavailable, context)) });
+        }
+        self.inner.append(id, record)
+    }
+
+    fn tail<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<Box<dyn Tail>>> {
+        Box::pin(async move {
+            self.opened.fetch_add(1, Ordering::SeqCst);
+            let inner = self.inner.tail(id, from).await?;
+            Ok(Box::new(Held { inner, held: self.held.subscribe() }) as Box<dyn Tail>)
+        })
+    }
+
+    fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> BoxFuture<'_, Result<Position>> {
+        self.inner.lookup(id, unix_milliseconds)
+    }
+
+    fn trim<'a>(&'a self, id: &'a LogId, before: Position) -> BoxFuture<'a, Result<()>> {
+        self.inner.trim(id, before)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
+
+/// A reader that waits while it is told to.
+struct Held {
+    inner: Box<dyn Tail>,
+    held: watch::Receiver<bool>,
+}
+
+/// Waits until readers are to wait, or until they may go on.
+async fn until(held: &mut watch::Receiver<bool>, wanted: bool) {
+    // The sender lives in the adapter; once that is gone nobody holds a reader any more.
+    if held.wait_for(|held| *held == wanted).await.is_err() && wanted {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Tail for Held {
+    fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Batch>> {
+        Box::pin(async move {
+            let mut next = self.inner.next(bytes_max);
+            loop {
+                until(&mut self.held, false).await;
+                tokio::select! {
+                    biased;
+                    () = until(&mut self.held, true) => {}
+                    batch = &mut next => return batch,
+                }
+            }
+        })
+    }
+
+    fn position(&self) -> Position {
+        self.inner.position()
+    }
+}

@@ -1,0 +1,48 @@
+//! What an adapter's tests give the suite.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tidegate_backbone::{BoxFuture, Environment, PartitionLog, Result};
+
+/// What a case asks of the place where it runs, beyond an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Need {
+    /// The broker can be opened again after it was closed, with what it held.
+    Reopen,
+    /// The broker's client, or the broker itself where it is in the process, can die without being closed; what it had
+    /// not made durable is lost.
+    Crash,
+    /// The broker's storage can be made full and free again.
+    StorageFull,
+    /// A second process on the same storage is refused ([`tidegate_backbone::Capability::exclusive`]).
+    Exclusive,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Reopen => "reopen",
+            Self::Crash => "crash",
+            Self::StorageFull => "storage full",
+            Self::Exclusive => "exclusive",
+        })
+    }
+}
+
+/// One broker of its own, empty when a case begins.
+pub trait Fixture: Send + Sync {
+    /// Connects to the broker, or opens it: once at first, and again after a close or a crash.
+    fn open<'a>(&'a self, environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn PartitionLog>>>;
+
+    /// Lets the process die that holds the log: nothing that was not durable survives, and the log given earlier does
+    /// nothing any more. Only called where [`Need::Crash`] is met.
+    fn crash(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    /// Makes the storage full, or free again. Only called where [`Need::StorageFull`] is met.
+    fn fill(&self, full: bool) {
+        let _ = full;
+    }
+}

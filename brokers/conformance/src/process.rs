@@ -1,0 +1,302 @@
+//! One process of the product over the adapter under test: journal, catalogue, publishing and delivery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_backbone::catalogue::{Catalogue, Order, Origin, Subscription, SubscriptionSpec, Topic, TopicSpec};
+use tidegate_backbone::consume::{Attempt, Consume, Consumer, Delivery, Reason, Silent, Start, Status};
+use tidegate_backbone::publish::{Publisher, Receipt};
+use tidegate_backbone::slot::{Journal, Options};
+use tidegate_backbone::{Clock, Environment, LogId, PartitionLog, Position, Record, Stored};
+use tidegate_routing::retry::RetryPolicy;
+use tidegate_routing::topic::{TopicName, TopicPattern};
+use tidegate_schemas::event::Data;
+use tidegate_schemas::{Event, Value};
+
+use crate::clock::HeldClock;
+use crate::expect::{Failure, Outcome};
+use crate::faulty::Refusing;
+use crate::fixture::Fixture;
+
+/// Against hanging alone.
+const HANG: Duration = Duration::from_secs(60);
+/// How long nothing must come. Too short a wait lets a case pass that should fail, never the other way round.
+const SILENCE: Duration = Duration::from_millis(60);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Process {
+    /// The time that it sees.
+    pub clock: Arc<HeldClock>,
+    /// The adapter, which can be told to refuse.
+    pub log: Arc<Refusing>,
+    /// Slot 0.
+    pub journal: Journal,
+    /// Delivery.
+    pub consume: Arc<Consume>,
+    /// Publishing.
+    pub publisher: Publisher,
+    /// Where what the case itself runs is spawned.
+    pub environment: Environment,
+    delivery: Environment,
+}
+
+/// An environment over that clock, with the randomness of the machine: nothing that is drawn comes twice.
+pub(crate) fn environment(clock: &Arc<HeldClock>) -> Environment {
+    Environment::new(Arc::clone(clock) as Arc<dyn Clock>, Environment::system().random)
+}
+
+impl Process {
+    /// Starts on the broker as it is now, at the time of that clock.
+    pub async fn start(fixture: &Arc<dyn Fixture>, clock: &Arc<HeldClock>) -> Result<Self, Failure> {
+        let environment = environment(clock);
+        let log = Refusing::new(fixture.open(&environment).await?);
+        let contract = || Arc::clone(&log) as Arc<dyn PartitionLog>;
+        let journal = Journal::open(contract(), 0, environment.clone(), Options::default()).await?;
+        let catalogue = Arc::new(Catalogue::load(contract(), journal.clone())?);
+        let delivery = environment.child();
+        let consume =
+            Consume::start(contract(), journal.clone(), Arc::clone(&catalogue), delivery.clone(), Arc::new(Silent))
+                .await?;
+        let publisher = Publisher::new(contract(), catalogue);
+        Ok(Self { clock: Arc::clone(clock), log, journal, consume, publisher, environment, delivery })
+    }
+
+    /// Ends as a process does that is asked to: all that is out must have been given back by then.
+    pub async fn stop(self) {
+        self.delivery.stop(HANG).await;
+        self.consume.finish().await;
+        self.journal.close().await;
+        self.log.close().await;
+        self.environment.stop(HANG).await;
+    }
+
+    /// Dies at this moment, with all that is out.
+    pub async fn crash(self, fixture: &Arc<dyn Fixture>) {
+        fixture.crash().await;
+        self.delivery.stop(HANG).await;
+        self.environment.stop(HANG).await;
+    }
+
+    /// Creates a topic whose duplicates are not looked for.
+    pub async fn topic(&self, name: &str, partitions: u32) -> Result<Arc<Topic>, Failure> {
+        self.topic_with(name, partitions, Duration::ZERO).await
+    }
+
+    /// Creates a topic with that window for duplicates.
+    pub async fn topic_with(&self, name: &str, partitions: u32, window: Duration) -> Result<Arc<Topic>, Failure> {
+        let mut spec = TopicSpec::new(TopicName::parse(name)?, partitions, Origin::Api);
+        spec.dedupe_window = window;
+        Ok(self.consume.create_topic(spec).await?.0)
+    }
+
+    /// Creates a subscription to those topics from that place on.
+    pub async fn subscribe(&self, spec: SubscriptionSpec, start: Start) -> Result<Sink, Failure> {
+        let subscription = self.consume.create_subscription(spec, &start).await?;
+        self.sink(&subscription)
+    }
+
+    /// The deliveries of a subscription that is there, by name.
+    pub fn resume(&self, name: &str) -> Result<Sink, Failure> {
+        let subscription = self.consume.catalogue().subscription(name);
+        self.sink(&*subscription.ok_or_else(|| Failure(format!("subscription {name} is gone")))?)
+    }
+
+    fn sink(&self, subscription: &Subscription) -> Result<Sink, Failure> {
+        let consumer = self
+            .consume
+            .consumer(subscription.uid)
+            .ok_or_else(|| Failure(format!("subscription {} does not run", subscription.spec.name)))?;
+        Ok(Sink { consumer: Arc::new(consumer), uid: subscription.uid, name: subscription.spec.name.to_string() })
+    }
+
+    /// Publishes and waits for the receipt.
+    pub async fn publish(&self, topic: &Topic, event: Event) -> Result<Receipt, Failure> {
+        Ok(self.publisher.publish(topic, event, HANG).await?)
+    }
+
+    /// Publishes many without waiting in between, and waits for all receipts.
+    pub async fn publish_all(&self, topic: &Topic, events: Vec<Event>) -> Result<Vec<Receipt>, Failure> {
+        let mut receipts = Vec::with_capacity(events.len());
+        // In parts that the queue of any adapter holds.
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            let some: Vec<Event> = events.by_ref().take(1_000).collect();
+            for receipt in self.publisher.publish_all(topic, some, HANG).await {
+                receipts.push(receipt?);
+            }
+        }
+        Ok(receipts)
+    }
+
+    /// How a subscription stands.
+    pub fn status(&self, sink: &Sink) -> Result<Status, Failure> {
+        self.consume.status(sink.uid).ok_or_else(|| Failure(format!("subscription {} does not run", sink.name)))
+    }
+
+    /// Moves time on and lets delivery look at it: its waits are those of the machine, and may be long.
+    pub async fn advance(&self, by: Duration, sink: &Sink) -> Outcome {
+        self.clock.advance(by);
+        self.consume.pause(&sink.name.as_str().into(), None).await?;
+        Ok(())
+    }
+
+    /// Waits until it holds, of the status of a subscription.
+    pub async fn until(&self, what: &str, sink: &Sink, holds: impl Fn(&Status) -> bool) -> Result<Status, Failure> {
+        let mut seen = self.status(sink)?;
+        let waited = tokio::time::timeout(HANG, async {
+            while !holds(&seen) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                seen = self.status(sink)?;
+            }
+            Ok::<_, Failure>(())
+        });
+        match waited.await {
+            Ok(outcome) => outcome.map(|()| seen),
+            Err(_) => Err(Failure(format!("expected {what} before long, seen {seen:?}"))),
+        }
+    }
+
+    /// Every record of a partition, from that position to the end as it is now.
+    pub async fn records(&self, id: &LogId, from: Position) -> Result<Vec<Stored>, Failure> {
+        records(self.log.as_ref(), id, from).await
+    }
+
+    /// Waits until the progress of delivery as it is now has been written down.
+    pub async fn checkpointed(&self) {
+        self.consume.finish().await;
+    }
+}
+
+/// Every record of a log, from that position to the end as it is now.
+pub(crate) async fn records(log: &dyn PartitionLog, id: &LogId, from: Position) -> Result<Vec<Stored>, Failure> {
+    let end = log.info(id).await?.end;
+    let mut tail = log.tail(id, from).await?;
+    let mut records = Vec::new();
+    while tail.position() < end {
+        let batch = tokio::time::timeout(HANG, tail.next(256 * 1024)).await;
+        records.extend(batch.map_err(|_| Failure(format!("{id} gives nothing before its end {end}")))??.records);
+    }
+    Ok(records)
+}
+
+/// Takes the deliveries of one subscription.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    /// Where they come from.
+    pub consumer: Arc<Consumer>,
+    /// The subscription's uid.
+    pub uid: u64,
+    /// The subscription's name.
+    pub name: String,
+}
+
+impl Sink {
+    /// The next delivery, which must come.
+    pub async fn next(&self) -> Result<Delivery, Failure> {
+        let next = tokio::time::timeout(HANG, self.consumer.next()).await;
+        let next = next.map_err(|_| Failure(format!("{}: expected a delivery, none came", self.name)))?;
+        next.ok_or_else(|| Failure(format!("{}: expected a delivery, but deliveries have ended", self.name)))
+    }
+
+    /// The next delivery, which must be that event.
+    pub async fn expect(&self, id: &str) -> Result<Delivery, Failure> {
+        let delivery = self.next().await?;
+        let seen = delivery.event().id().to_string();
+        if seen == id { Ok(delivery) } else { Err(Failure(format!("{}: expected {id}, seen {seen}", self.name))) }
+    }
+
+    /// Takes and settles that many; gives their ids.
+    pub async fn take(&self, count: usize) -> Result<Vec<String>, Failure> {
+        let mut ids = Vec::with_capacity(count);
+        for _ in 0..count {
+            let delivery =
+                self.next().await.map_err(|Failure(text)| Failure(format!("{text} after {} of {count}", ids.len())))?;
+            ids.push(delivery.event().id().to_string());
+            delivery.done(&Attempt::default());
+        }
+        Ok(ids)
+    }
+
+    /// Takes that many and holds them.
+    pub async fn hold(&self, count: usize) -> Result<Vec<Delivery>, Failure> {
+        let mut held = Vec::with_capacity(count);
+        for _ in 0..count {
+            held.push(
+                self.next()
+                    .await
+                    .map_err(|Failure(text)| Failure(format!("{text} after {} of {count}", held.len())))?,
+            );
+        }
+        Ok(held)
+    }
+
+    /// Nothing comes.
+    pub async fn nothing(&self, why: &str) -> Outcome {
+        match tokio::time::timeout(SILENCE, self.consumer.next()).await {
+            Ok(Some(delivery)) => {
+                Err(Failure(format!("{}: expected nothing {why}, seen {}", self.name, delivery.event().id())))
+            }
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// An event; without a key where that is empty.
+pub(crate) fn event(id: impl Into<String>, key: &str) -> Event {
+    sized(id, key, 0)
+}
+
+/// An event with so many bytes of data.
+pub(crate) fn sized(id: impl Into<String>, key: &str, bytes: usize) -> Event {
+    let mut builder = Event::builder(id.into(), "/conformance", "com.example.case");
+    if !key.is_empty() {
+        builder = builder.extension("partitionkey", Value::String(key.into()));
+    }
+    if bytes > 0 {
+        builder = builder.data(Data::Binary(vec![b'x'; bytes].into()));
+    }
+    builder.build().expect("the parts are valid")
+}
+
+/// A subscription to one topic or pattern.
+pub(crate) fn subscription(name: &str, topics: &str) -> SubscriptionSpec {
+    SubscriptionSpec {
+        name: name.into(),
+        topics: vec![TopicPattern::parse(topics).expect("cases name valid topics")],
+        filters: Vec::new(),
+        sink: "https://sink.example/".to_owned(),
+        order: Order::Key,
+        max_in_flight: 32,
+        timeout: Duration::from_secs(15),
+        retry: RetryPolicy::default(),
+        dead_letter_topic: TopicName::dead_letter_of(name).expect("cases name valid subscriptions"),
+        origin: Origin::Api,
+    }
+}
+
+/// The ids of numbered events.
+pub(crate) fn ids(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+/// Numbered events over some keys, in turn.
+pub(crate) fn events(range: std::ops::Range<usize>, keys: usize) -> Vec<Event> {
+    range.map(|n| event(n.to_string(), &if keys == 0 { String::new() } else { format!("k{}", n % keys) })).collect()
+}
+
+/// The event of a record, which must be one.
+pub(crate) fn event_of(stored: &Stored) -> Result<&Event, Failure> {
+    match &stored.record {
+        Record::Event(event) => Ok(event),
+        Record::Frame(_) => Err(Failure(format!("expected an event at {}, seen a frame", stored.position))),
+    }
+}
+
+/// An attempt that got that answer.
+pub(crate) fn answer(status: u16) -> Attempt {
+    Attempt { took: Duration::ZERO, status: Some(status), detail: format!("answer {status}") }
+}
+
+/// The reason of most dead letters of cases.
+pub(crate) const EXHAUSTED: Reason = Reason::Exhausted;

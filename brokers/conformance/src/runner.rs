@@ -1,0 +1,99 @@
+//! Runs cases, several at once: each has a broker of its own, so that none shares anything with another.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tidegate_backbone::{BoxFuture, Environment};
+
+use crate::expect::{Failure, Outcome};
+use crate::fixture::{Fixture, Need};
+use crate::report::{Report, Result};
+
+/// Against hanging alone: no case takes a tenth of it.
+const CASE_TIMEOUT: Duration = Duration::from_secs(180);
+/// Cases that run at once.
+const CASES_AT_ONCE: usize = 4;
+
+/// One case.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// Its id in the specification.
+    pub id: &'static str,
+    /// What it shows.
+    pub title: &'static str,
+    /// What it asks of the fixture.
+    pub needs: &'static [Need],
+    /// Runs it against a broker of its own.
+    pub run: fn(Arc<dyn Fixture>) -> BoxFuture<'static, Outcome>,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Case").field("id", &self.id).field("needs", &self.needs).finish_non_exhaustive()
+    }
+}
+
+/// How a case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The contract was kept.
+    Passed,
+    /// It was not.
+    Failed(Failure),
+    /// It did not run, for that reason.
+    NotRun(String),
+}
+
+/// Runs those cases whose needs the fixture meets and lists the others. `make` gives an empty broker for a case.
+/// `only` is a part of an id, to run some of them.
+pub async fn run(cases: &[Case], met: &[Need], only: Option<&str>, make: impl Fn(&Case) -> Arc<dyn Fixture>) -> Report {
+    let environment = Environment::system();
+    let chosen = cases.iter().filter(|case| only.is_none_or(|only| case.id.contains(only)));
+    // Lazily: the brokers of all cases would be there at once otherwise.
+    let running = chosen.map(|case| run_one(case, met, &make, &environment));
+    let results =
+        futures_util::stream::iter(running).buffer_unordered(CASES_AT_ONCE).inspect(print).collect::<Vec<_>>().await;
+    Report::new(results)
+}
+
+fn run_one<'a>(
+    case: &'a Case,
+    met: &'a [Need],
+    make: &'a impl Fn(&Case) -> Arc<dyn Fixture>,
+    environment: &'a Environment,
+) -> BoxFuture<'a, Result> {
+    let missing: Vec<String> = case.needs.iter().filter(|need| !met.contains(need)).map(Need::to_string).collect();
+    let result = |ended| Result { id: case.id, title: case.title, ended };
+    if !missing.is_empty() {
+        let reason = format!("the fixture does not offer: {}", missing.join(", "));
+        return Box::pin(std::future::ready(result(Ended::NotRun(reason))));
+    }
+    let fixture = make(case);
+    let task = case.run;
+    let environment = environment.clone();
+    Box::pin(async move {
+        // A task of its own, so that a panic in it is the failure of this case alone.
+        let mut task = environment.spawn(task(fixture));
+        let ended = match tokio::time::timeout(CASE_TIMEOUT, &mut task).await {
+            Ok(Ok(Ok(()))) => Ended::Passed,
+            Ok(Ok(Err(failure))) => Ended::Failed(failure),
+            Ok(Err(panic)) => Ended::Failed(Failure(format!("it panicked: {panic}"))),
+            Err(_) => {
+                task.abort();
+                Ended::Failed(Failure(format!("it did not end within {} s", CASE_TIMEOUT.as_secs())))
+            }
+        };
+        result(ended)
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "one line for each case is what a runner is for")]
+fn print(result: &Result) {
+    match &result.ended {
+        Ended::Passed => println!("{}  passed   {}", result.id, result.title),
+        Ended::Failed(failure) => println!("{}  FAILED   {}\n         {failure}", result.id, result.title),
+        Ended::NotRun(reason) => println!("{}  not run  {}: {reason}", result.id, result.title),
+    }
+}

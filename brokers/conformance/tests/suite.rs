@@ -1,0 +1,118 @@
+//! The suite itself: it is complete, its documents are true, it passes on a broker in memory, and it finds faults.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidegate_backbone::testing::{Fault, MemoryBroker, MemoryLog};
+use tidegate_backbone::{BoxFuture, Environment, LogId, PartitionLog, Record, Result};
+use tidegate_conformance::{Case, Fixture, Need, cases, run, specification, table};
+
+/// What becomes of which append, by its log and number.
+type Script = fn(&LogId, u64) -> Fault;
+
+/// A broker in memory, which keeps what it took when a client dies.
+struct Memory {
+    broker: MemoryBroker,
+    client: Mutex<Option<Arc<MemoryLog>>>,
+    fault: Script,
+}
+
+impl Memory {
+    fn make(fault: Script) -> Arc<dyn Fixture> {
+        Arc::new(Self { broker: MemoryBroker::default(), client: Mutex::new(None), fault })
+    }
+}
+
+impl Fixture for Memory {
+    fn open<'a>(&'a self, _environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn PartitionLog>>> {
+        Box::pin(async move {
+            let (fault, mut count) = (self.fault, 0);
+            let client = self.broker.faulty(move |id: &LogId, _: &Record| {
+                count += 1;
+                fault(id, count)
+            });
+            *self.client.lock() = Some(Arc::clone(&client));
+            Ok(client as Arc<dyn PartitionLog>)
+        })
+    }
+
+    fn crash(&self) -> BoxFuture<'_, ()> {
+        if let Some(client) = self.client.lock().take() {
+            client.kill();
+        }
+        Box::pin(async {})
+    }
+}
+
+/// Cases that ask of a broker what the one in memory does not have.
+fn fits_memory(case: &Case) -> bool {
+    // It has a clock of its own that counts appends, and no limit of a record's size.
+    !["PUB-10", "PUB-11", "PUB-20", "TAIL-04", "TAIL-09", "GRP-21", "GRP-35"].contains(&case.id)
+}
+
+#[test]
+fn no_case_is_missing_without_its_reason() {
+    let implemented: Vec<&str> = cases().iter().map(|case| case.id).collect();
+    let unique: BTreeSet<&str> = implemented.iter().copied().collect();
+    assert_eq!(unique.len(), implemented.len(), "an id stands twice");
+    for id in specification::ids() {
+        let reason = specification::LEFT_OUT.iter().find(|(left_out, _)| *left_out == id);
+        match (unique.contains(id.as_str()), reason) {
+            (true, None) => {}
+            (false, Some((_, reason))) => assert!(!reason.is_empty(), "{id} has an empty reason"),
+            (true, Some(_)) => panic!("{id} is implemented and left out"),
+            (false, None) => panic!("{id} is specified, but neither implemented nor left out with a reason"),
+        }
+    }
+    let specified: BTreeSet<String> = specification::ids().into_iter().collect();
+    for (id, _) in specification::LEFT_OUT {
+        assert!(specified.contains(*id), "{id} is left out, but not specified");
+    }
+}
+
+#[test]
+fn the_readme_lists_the_cases() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- cases -->\n", "<!-- end of cases -->");
+    let (head, rest) = text.split_once(begin).expect("the README has the mark where the table begins");
+    let (_, tail) = rest.split_once(end).expect("the README has the mark where the table ends");
+    let expected = format!("{head}{begin}{}{end}{tail}", table(&cases()));
+    if std::env::var_os("TIDEGATE_REWRITE").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    } else {
+        assert!(
+            text == expected,
+            "README.md differs; TIDEGATE_REWRITE=1 cargo test -p tidegate-conformance writes it anew"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_in_memory_conforms() {
+    let only = std::env::var("TIDEGATE_CASE").ok();
+    let cases: Vec<Case> = cases().into_iter().filter(fits_memory).collect();
+    let report = run(&cases, &[Need::Reopen, Need::Crash], only.as_deref(), |_| Memory::make(|_, _| Fault::None)).await;
+    let failures = report.failures();
+    assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The control: a broker that breaks a promise fails the cases that are there for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_breaks_a_promise_does_not_conform() {
+    let faults: [(&str, Script, &str); 2] =
+        [("writes an append twice", twice, "PUB-05"), ("refuses now and then", refused, "PUB-04")];
+    for (what, fault, id) in faults {
+        let report = run(&cases(), &[], Some(id), |_| Memory::make(fault)).await;
+        assert_eq!(report.failures().len(), 1, "a broker that {what} passes {id}");
+    }
+}
+
+fn twice(id: &LogId, count: u64) -> Fault {
+    if matches!(id, LogId::Topic { .. }) && count.is_multiple_of(500) { Fault::Twice } else { Fault::None }
+}
+
+fn refused(id: &LogId, count: u64) -> Fault {
+    if matches!(id, LogId::Topic { .. }) && count.is_multiple_of(20) { Fault::Refused } else { Fault::None }
+}
