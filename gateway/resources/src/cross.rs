@@ -1,0 +1,134 @@
+//! What holds between resources: names that cannot stand beside each other, and subscriptions that feed each other.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_routing::TopicName;
+
+use super::diagnostic::{Diagnostic, Place, Severity};
+use super::document::{Collected, Mention};
+use super::subscription::{Sites, Subscription};
+
+/// Everything that is wrong between the resources that were read.
+pub(super) fn check(collected: &Collected) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    check_collisions(collected, &mut diagnostics);
+    for (subscription, sites) in &collected.subscriptions {
+        check_own_dead_letters(subscription, sites, &mut diagnostics);
+    }
+    check_cycles(&collected.subscriptions, &mut diagnostics);
+    diagnostics
+}
+
+fn fault(file: &Arc<str>, place: Place, what: String, mend: &str) -> Diagnostic {
+    Diagnostic { severity: Severity::Error, file: Arc::clone(file), place: Some(place), what, mend: mend.to_owned() }
+}
+
+/// Names that differ only in `.` and `_`, wherever a topic is named.
+fn check_collisions(collected: &Collected, diagnostics: &mut Vec<Diagnostic>) {
+    let of_topics = collected.topics.iter().map(|(topic, mention)| (&topic.origin.file, mention));
+    let of_subscriptions = collected.subscriptions.iter().flat_map(|(subscription, sites)| {
+        let mentions = sites.literals.iter().chain(&sites.sink_topic).chain([&sites.dead_letter_topic]);
+        mentions.map(|mention| (&subscription.origin.file, mention))
+    });
+    let mut firsts: BTreeMap<String, (&Arc<str>, &Mention)> = BTreeMap::new();
+    for (file, mention) in of_topics.chain(of_subscriptions) {
+        let (first_file, first) = firsts.entry(mention.topic.collision_key().into_owned()).or_insert((file, mention));
+        if first.topic.collides_with(&mention.topic) {
+            let what = format!(
+                "the topic `{}` differs only in `.` and `_` from `{}` at {first_file}:{}",
+                mention.written, first.written, first.place
+            );
+            diagnostics.push(fault(file, mention.place, what, "rename one: not every broker can hold both"));
+        }
+    }
+}
+
+/// A subscription that reads what it could not deliver would deliver it again, for ever.
+fn check_own_dead_letters(subscription: &Subscription, sites: &Sites, diagnostics: &mut Vec<Diagnostic>) {
+    let dead = &sites.dead_letter_topic;
+    if let Some(own) = sites.literals.iter().find(|literal| literal.topic == dead.topic) {
+        let what =
+            format!("the subscription `{}` reads its own dead-letter topic `{}`", subscription.name, own.written);
+        diagnostics.push(fault(
+            &subscription.origin.file,
+            own.place,
+            what,
+            "redrive dead letters instead, or give `delivery.deadLetterTopic` another name",
+        ));
+    }
+    if let Some(sink) = sites.sink_topic.as_ref().filter(|sink| sink.topic == dead.topic) {
+        let what = format!("the subscription `{}` has its dead-letter topic as its sink", subscription.name);
+        diagnostics.push(fault(&subscription.origin.file, sink.place, what, "send its events to another topic"));
+    }
+}
+
+/// Subscriptions whose sinks are topics that lead back to them. Filters are not looked at: one that ends a cycle today
+/// does not when an event changes.
+fn check_cycles(subscriptions: &[(Subscription, Sites)], diagnostics: &mut Vec<Diagnostic>) {
+    let dead_letters: HashSet<&TopicName> =
+        subscriptions.iter().map(|(subscription, _)| &subscription.delivery.dead_letter_topic).collect();
+    let readers_of = |topic: &TopicName| -> Vec<usize> {
+        let reads = |subscription: &Subscription| {
+            let mut patterns = subscription.topics.iter();
+            patterns
+                .any(|pattern| pattern.matches(topic) && (pattern.literal().is_some() || !dead_letters.contains(topic)))
+        };
+        (0..subscriptions.len()).filter(|index| reads(&subscriptions[*index].0)).collect()
+    };
+    // Many subscriptions may share a sink, so its readers are looked for once.
+    let mut readers: HashMap<&TopicName, Rc<[usize]>> = HashMap::new();
+    let next: Vec<Rc<[usize]>> = subscriptions
+        .iter()
+        .map(|(_, sites)| match &sites.sink_topic {
+            Some(sink) => Rc::clone(readers.entry(&sink.topic).or_insert_with(|| readers_of(&sink.topic).into())),
+            None => Rc::from([]),
+        })
+        .collect();
+    let mut told = HashSet::new();
+    for start in 0..subscriptions.len() {
+        if told.contains(&start) {
+            continue;
+        }
+        let Some(cycle) = shortest_cycle(start, &next) else { continue };
+        told.extend(cycle.iter().copied());
+        let mut way = String::new();
+        for index in &cycle {
+            let (subscription, sites) = &subscriptions[*index];
+            let topic = sites.sink_topic.as_ref().map_or("", |sink| sink.written.as_str());
+            way.push_str(&format!("`{}` to {topic} to ", subscription.name));
+        }
+        let (subscription, sites) = &subscriptions[start];
+        let what = format!("subscriptions feed each other: {way}`{}`", subscription.name);
+        diagnostics.push(fault(
+            &subscription.origin.file,
+            sites.sink,
+            what,
+            "send one of them to a topic that none of them reads",
+        ));
+    }
+}
+
+/// The shortest way from a subscription back to itself, without its end.
+fn shortest_cycle(start: usize, next: &[Rc<[usize]>]) -> Option<Vec<usize>> {
+    let mut came_from: Vec<Option<usize>> = vec![None; next.len()];
+    let mut queue = VecDeque::from([start]);
+    while let Some(index) = queue.pop_front() {
+        for follower in next[index].iter() {
+            if *follower == start {
+                let mut cycle = vec![index];
+                while let Some(before) = cycle.last().and_then(|last| came_from[*last]) {
+                    cycle.push(before);
+                }
+                cycle.reverse();
+                return Some(cycle);
+            }
+            if came_from[*follower].is_none() {
+                came_from[*follower] = Some(index);
+                queue.push_back(*follower);
+            }
+        }
+    }
+    None
+}
