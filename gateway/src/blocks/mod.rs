@@ -1,0 +1,3 @@
+//! The building blocks: what the gateway offers, whatever protocol it is asked in.
+
+pub mod pubsub;

@@ -1,0 +1,168 @@
+//! Calls the sink of one subscription: at most as many attempts at once as it allows, each ending in exactly one of
+//! done, retry, dead letter, unreachable, or given back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytestring::ByteString;
+use parking_lot::Mutex;
+use tidegate_backbone::catalogue::Subscription;
+use tidegate_backbone::consume::{Attempt, Consumer, Delivery, Reason};
+use tidegate_routing::answer::Answer as Judged;
+use tidegate_routing::{PauseCause, PauseState, RetryDecision, RetryHint, TopicName, Verdict, hops};
+use tidegate_schemas::http as binding;
+use tidegate_schemas::limits;
+use tracing::{debug, warn};
+
+use super::PubSub;
+use crate::sink::{self, AddressPolicy, Failure};
+use tidegate_resources::Sink;
+
+struct Caller {
+    block: PubSub,
+    pause: Mutex<PauseState>,
+}
+
+/// What one attempt means.
+enum Meaning {
+    /// By the table of answers.
+    Verdict(Verdict),
+    /// The event came round in a circle.
+    Loop,
+    /// No event can ever get through, for that reason.
+    Hopeless(String),
+}
+
+/// Runs until the subscription ends or the process stops.
+pub(super) async fn run(block: PubSub, consumer: Consumer) {
+    let environment = block.0.environment.clone();
+    let caller = Arc::new(Caller { block, pause: Mutex::new(PauseState::default()) });
+    while let Some(delivery) = consumer.next().await {
+        let caller = Arc::clone(&caller);
+        environment.spawn(async move { caller.attempt(delivery).await });
+    }
+}
+
+impl Caller {
+    async fn attempt(&self, delivery: Delivery) {
+        let began = tokio::time::Instant::now();
+        let subscription = Arc::clone(delivery.subscription());
+        let (meaning, mut attempt) = match self.target(&subscription) {
+            Ok(Sink::Http(target)) => {
+                let mut written = binding::write(delivery.event());
+                let uid = format!("{:016x}", subscription.uid);
+                sink::Attempt { subscription: &uid, event: delivery.event(), number: delivery.attempt() }
+                    .append_headers(&mut written.headers);
+                let timeout = subscription.spec.timeout;
+                let sinks = &self.block.0.sinks;
+                let policy = AddressPolicy::Any;
+                self.judge(sinks.deliver(policy, target.uri(), written.headers, written.body, timeout).await)
+            }
+            Ok(Sink::Topic(topic)) => self.forward(&topic, &delivery).await,
+            Err(reason) => (Meaning::Hopeless(reason.clone()), Attempt { detail: reason, ..Attempt::default() }),
+        };
+        attempt.took = began.elapsed();
+        match meaning {
+            Meaning::Verdict(verdict) => self.settle(delivery, verdict, attempt).await,
+            Meaning::Loop => delivery.dead_letter(Reason::Loop, &attempt).await,
+            Meaning::Hopeless(reason) => {
+                drop(delivery);
+                self.pause(&subscription.spec.name, reason).await;
+            }
+        }
+    }
+
+    fn target(&self, subscription: &Subscription) -> Result<Sink, String> {
+        let known = self.block.0.targets.lock().get(&subscription.spec.name).cloned();
+        known.map_or_else(|| Sink::parse(&subscription.spec.sink), Ok)
+    }
+
+    async fn settle(&self, delivery: Delivery, verdict: Verdict, attempt: Attempt) {
+        let environment = &self.block.0.environment;
+        let policy = delivery.subscription().spec.retry;
+        let decision = match verdict {
+            Verdict::Retry(hint) | Verdict::RetryThenPause(hint) => {
+                Some(policy.next_delay(delivery.attempt(), environment.random.bits(), hint, delivery.age()))
+            }
+            _ => None,
+        };
+        let exhausted = matches!(decision, Some(RetryDecision::Exhausted(_)));
+        let pause = self.pause.lock().record(verdict, exhausted, environment.clock.since_boot());
+        if let Some(cause) = pause {
+            self.stop(delivery, &attempt, cause).await;
+            return;
+        }
+        match (verdict, decision) {
+            (Verdict::Done, _) => delivery.done(&attempt),
+            (Verdict::EventAtFault, _) => delivery.dead_letter(Reason::Rejected, &attempt).await,
+            (_, Some(RetryDecision::After(delay))) => delivery.retry(delay, &attempt),
+            (_, Some(RetryDecision::Exhausted(_))) => delivery.dead_letter(Reason::Exhausted, &attempt).await,
+            (Verdict::Unreachable, None) => {
+                let name = &delivery.subscription().spec.name;
+                debug!(subscription = %name, detail = attempt.detail, "a sink cannot be reached");
+                delivery.unreachable(&attempt);
+            }
+            // `record` pauses at once for Pause, and the others always have a decision.
+            (Verdict::Pause | Verdict::Retry(_) | Verdict::RetryThenPause(_), None) => {}
+        }
+    }
+
+    /// Publishes the event to another topic, one hop older.
+    async fn forward(&self, topic: &TopicName, delivery: &Delivery) -> (Meaning, Attempt) {
+        let event = match hops::advance(delivery.event().as_ref().clone()) {
+            Ok(event) => event,
+            Err(error) => return (Meaning::Loop, Attempt { detail: error.to_string(), ..Attempt::default() }),
+        };
+        let published = match self.block.topic_for_publish(topic).await {
+            Ok(topic) => self.block.publish(&topic, event).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match published {
+            Ok(_) => (Meaning::Verdict(Verdict::Done), Attempt::default()),
+            Err(detail) => {
+                (Meaning::Verdict(Verdict::Retry(RetryHint::default())), Attempt { detail, ..Attempt::default() })
+            }
+        }
+    }
+
+    fn judge(&self, outcome: Result<sink::Answer, Failure>) -> (Meaning, Attempt) {
+        let now = self.block.0.environment.clock.unix_milliseconds();
+        match outcome {
+            Ok(answer) => {
+                let status = answer.status.as_u16();
+                let retry_after = answer.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let verdict = Verdict::of(Judged::Status { status, retry_after }, now);
+                let detail = if verdict == Verdict::Done {
+                    String::new()
+                } else {
+                    let excerpt = &answer.body[..answer.body.len().min(limits::CAUSE_EXCERPT_BYTES)];
+                    String::from_utf8_lossy(excerpt).into_owned()
+                };
+                (Meaning::Verdict(verdict), Attempt { took: Duration::ZERO, status: Some(status), detail })
+            }
+            Err(failure) => {
+                let detail = failure.to_string();
+                let meaning = match failure {
+                    Failure::Unreachable(_) => Meaning::Verdict(Verdict::of(Judged::Unreachable, now)),
+                    Failure::NoAnswer(_) => Meaning::Verdict(Verdict::of(Judged::None, now)),
+                    Failure::Forbidden(_) | Failure::Invalid(_) => Meaning::Hopeless(detail.clone()),
+                };
+                (meaning, Attempt { took: Duration::ZERO, status: None, detail })
+            }
+        }
+    }
+
+    async fn stop(&self, delivery: Delivery, attempt: &Attempt, cause: PauseCause) {
+        let name = delivery.subscription().spec.name.clone();
+        let status = attempt.status.map_or_else(|| "nothing".to_owned(), |status| status.to_string());
+        drop(delivery);
+        self.pause(&name, format!("{}: the sink answered {status}", cause.as_str())).await;
+        *self.pause.lock() = PauseState::default();
+    }
+
+    async fn pause(&self, name: &ByteString, reason: String) {
+        if let Err(error) = self.block.pause(name, Some(reason)).await {
+            warn!(subscription = %name, %error, "a subscription cannot be paused");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Publish and subscribe: topics, receipts, reading back, subscriptions and their deliveries, dead letters.
+
+mod deliver;
+mod error;
+mod options;
+mod read;
+mod resources;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use parking_lot::Mutex;
+use tidegate_backbone::catalogue::{Catalogue, ChangeError, Origin, Subscription, Topic, TopicSpec};
+use tidegate_backbone::consume::{Consume, DeadLetter, LetterId, Status};
+use tidegate_backbone::publish::{Publisher, Receipt};
+use tidegate_backbone::{Environment, LogInfo, PartitionLog, Result};
+use tidegate_routing::TopicName;
+use tidegate_schemas::Event;
+use tracing::info;
+
+use crate::sink;
+use tidegate_resources::Sink;
+
+pub use error::PublishError;
+pub use options::Options;
+pub use read::{Page, Range, ReadError, Reading, Span};
+pub use resources::ApplyError;
+
+/// The block. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct PubSub(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    log: Arc<dyn PartitionLog>,
+    consume: Arc<Consume>,
+    publisher: Publisher,
+    sinks: sink::Http,
+    /// Where the subscriptions of files deliver to, by name: with what came from the process environment, which the
+    /// catalogue does not keep.
+    targets: Mutex<HashMap<ByteString, Sink>>,
+    environment: Environment,
+    options: Options,
+}
+
+impl PubSub {
+    /// The block over a backbone whose delivery was started. Deliveries go out once [`PubSub::apply`] has said what the
+    /// files declare. `environment` is the one that delivery runs in.
+    pub fn start(
+        log: Arc<dyn PartitionLog>,
+        consume: Arc<Consume>,
+        environment: Environment,
+        options: Options,
+    ) -> Self {
+        let publisher = Publisher::new(Arc::clone(&log), Arc::clone(consume.catalogue()));
+        let sinks = sink::Http::new(sink::Options::default(), &environment);
+        let targets = Mutex::new(HashMap::new());
+        Self(Arc::new(Inner { log, consume, publisher, sinks, targets, environment, options }))
+    }
+
+    fn catalogue(&self) -> &Arc<Catalogue> {
+        self.0.consume.catalogue()
+    }
+
+    fn deliver(&self, subscription: &Subscription) {
+        if let Some(consumer) = self.0.consume.consumer(subscription.uid) {
+            self.0.environment.spawn(deliver::run(self.clone(), consumer));
+        }
+    }
+
+    /// The topic that an event is published to, created where that is allowed.
+    pub async fn topic_for_publish(&self, name: &TopicName) -> std::result::Result<Arc<Topic>, PublishError> {
+        if let Some(topic) = self.catalogue().topic(name.as_str()) {
+            return Ok(topic);
+        }
+        if name.is_reserved() {
+            return Err(PublishError::Reserved(name.clone()));
+        }
+        if !self.0.options.create_topics_on_first_use {
+            return Err(PublishError::UnknownTopic(name.clone()));
+        }
+        let partitions = self.0.log.capability().partitions_default;
+        let (topic, created) =
+            self.0.consume.create_topic(TopicSpec::new(name.clone(), partitions, Origin::FirstUse)).await?;
+        if created {
+            info!(topic = %name, partitions, "created a topic on its first use");
+        }
+        Ok(topic)
+    }
+
+    /// Publishes one event; the receipt comes when it is durable.
+    pub async fn publish(&self, topic: &Topic, event: Event) -> Result<Receipt> {
+        self.0.publisher.publish(topic, event, self.0.options.publish_timeout).await
+    }
+
+    /// Publishes many events, each by itself.
+    pub async fn publish_all(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Receipt>> {
+        self.0.publisher.publish_all(topic, events, self.0.options.publish_timeout).await
+    }
+
+    /// Creates a topic, or gives the one that is there.
+    pub async fn create_topic(&self, spec: TopicSpec) -> std::result::Result<(Arc<Topic>, bool), ChangeError> {
+        self.0.consume.create_topic(spec).await
+    }
+
+    /// Deletes a topic with its events.
+    pub async fn delete_topic(&self, name: &TopicName) -> std::result::Result<(), ChangeError> {
+        self.0.consume.delete_topic(name).await
+    }
+
+    /// Partitions of a topic for which nothing is said.
+    pub fn partitions_default(&self) -> u32 {
+        self.0.log.capability().partitions_default
+    }
+
+    /// Every topic, by name.
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = self.catalogue().view().topics.values().cloned().collect();
+        topics.sort_by(|one, other| one.spec.name.cmp(&other.spec.name));
+        topics
+    }
+
+    /// The topic of that name.
+    pub fn topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.catalogue().topic(name.as_str())
+    }
+
+    /// What is known of each partition of a topic.
+    pub async fn partitions(&self, topic: &Topic) -> Result<Vec<LogInfo>> {
+        let mut infos = Vec::new();
+        for id in topic.logs() {
+            infos.push(self.0.log.info(&id).await?);
+        }
+        Ok(infos)
+    }
+
+    /// Every subscription, by name.
+    pub fn subscriptions(&self) -> Vec<Arc<Subscription>> {
+        let mut subscriptions: Vec<_> = self.catalogue().view().subscriptions.values().cloned().collect();
+        subscriptions.sort_by(|one, other| one.spec.name.cmp(&other.spec.name));
+        subscriptions
+    }
+
+    /// The subscription of that name.
+    pub fn subscription(&self, name: &str) -> Option<Arc<Subscription>> {
+        self.catalogue().subscription(name)
+    }
+
+    /// How a subscription stands.
+    pub fn status(&self, subscription: &Subscription) -> Option<Status> {
+        self.0.consume.status(subscription.uid)
+    }
+
+    /// Stops the deliveries of a subscription for that reason, or lets them go on where there is none.
+    pub async fn pause(
+        &self,
+        name: &ByteString,
+        reason: Option<String>,
+    ) -> std::result::Result<Arc<Subscription>, ChangeError> {
+        self.0.consume.pause(name, reason).await
+    }
+
+    /// Dead letters of a subscription behind `after`.
+    pub async fn dead_letters(
+        &self,
+        name: &ByteString,
+        after: Option<LetterId>,
+        limit: usize,
+    ) -> std::result::Result<Vec<DeadLetter>, ChangeError> {
+        self.0.consume.dead_letters(name, after, limit).await
+    }
+
+    /// Sends dead letters to their subscription again.
+    pub async fn redrive(
+        &self,
+        name: &ByteString,
+        ids: Option<&[LetterId]>,
+    ) -> std::result::Result<usize, ChangeError> {
+        self.0.consume.redrive(name, ids).await
+    }
+
+    /// Lets go of dead letters.
+    pub async fn drop_dead_letters(
+        &self,
+        name: &ByteString,
+        ids: Option<&[LetterId]>,
+    ) -> std::result::Result<usize, ChangeError> {
+        self.0.consume.drop_dead_letters(name, ids).await
+    }
+}

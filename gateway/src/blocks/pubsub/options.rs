@@ -1,0 +1,18 @@
+use std::time::Duration;
+
+use tidegate_schemas::limits;
+
+/// How the block behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether the first publish to a name creates its topic.
+    pub create_topics_on_first_use: bool,
+    /// From a publish to its receipt; beyond it the outcome is unknown.
+    pub publish_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { create_topics_on_first_use: false, publish_timeout: limits::PUBLISH_TIMEOUT }
+    }
+}

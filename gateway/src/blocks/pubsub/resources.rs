@@ -1,0 +1,110 @@
+//! Brings topics and subscriptions to what resource files declare.
+
+use std::collections::HashSet;
+
+use bytestring::ByteString;
+use tidegate_backbone::catalogue::{ChangeError, Order, Origin, SubscriptionSpec, TopicSpec};
+use tidegate_backbone::consume::Start;
+use tidegate_schemas::limits;
+use tracing::info;
+
+use super::PubSub;
+use tidegate_resources::{self as resources, Resources, StartFrom};
+
+/// What a set of files could not be brought to, and where that resource is written.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {kind} {name}: {source}")]
+pub struct ApplyError {
+    kind: &'static str,
+    name: String,
+    /// The file, with line and column where they are known.
+    place: String,
+    source: ChangeError,
+}
+
+impl ApplyError {
+    fn new(kind: &'static str, name: &str, origin: &resources::Origin, source: ChangeError) -> Self {
+        let place = format!("{}:{}", origin.file, origin.place);
+        Self { kind, name: name.to_owned(), place, source }
+    }
+}
+
+impl PubSub {
+    /// Creates and changes what the files declare, ends subscriptions whose declaration is gone from them, and lets the
+    /// deliveries of every subscription go out. What stayed as it was is not touched.
+    pub async fn apply(&self, resources: &Resources) -> Result<(), Vec<ApplyError>> {
+        let mut errors = Vec::new();
+        for topic in &resources.topics {
+            let spec = TopicSpec {
+                name: topic.name.clone(),
+                partitions: topic.partitions.map_or_else(|| self.partitions_default(), std::num::NonZeroU32::get),
+                key_from: topic.key_from,
+                dedupe_window: topic.dedupe_window.unwrap_or(limits::DEDUPE_WINDOW),
+                origin: Origin::File(topic.origin.file.to_string()),
+            };
+            if let Err(source) = self.create_topic(spec).await {
+                errors.push(ApplyError::new("Topic", topic.name.as_str(), &topic.origin, source));
+            }
+        }
+        let declared: HashSet<&str> =
+            resources.subscriptions.iter().map(|subscription| subscription.name.as_str()).collect();
+        for subscription in self.subscriptions() {
+            let spec = &subscription.spec;
+            if let Origin::File(file) = &spec.origin
+                && !declared.contains(&*spec.name)
+            {
+                info!(subscription = %spec.name, file, "a subscription ends: its file no longer declares it");
+                if let Err(source) = self.0.consume.remove_subscription(&spec.name).await {
+                    let name = spec.name.to_string();
+                    errors.push(ApplyError { kind: "Subscription", name, place: file.clone(), source });
+                }
+            }
+        }
+        for subscription in &resources.subscriptions {
+            if let Err(source) = self.declare(subscription).await {
+                errors.push(ApplyError::new("Subscription", &subscription.name, &subscription.origin, source));
+            }
+        }
+        for subscription in self.subscriptions() {
+            self.deliver(&subscription);
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    async fn declare(&self, declared: &resources::Subscription) -> Result<(), ChangeError> {
+        let delivery = &declared.delivery;
+        let name = ByteString::from(declared.name.as_str());
+        let spec = SubscriptionSpec {
+            name: name.clone(),
+            topics: declared.topics.clone(),
+            filters: declared.filters.clone(),
+            sink: declared.sink.to_string(),
+            order: match delivery.order {
+                resources::Order::Key => Order::Key,
+                resources::Order::None => Order::None,
+            },
+            max_in_flight: delivery.max_in_flight,
+            timeout: delivery.timeout,
+            retry: delivery.retry,
+            dead_letter_topic: delivery.dead_letter_topic.clone(),
+            origin: Origin::File(declared.origin.file.to_string()),
+        };
+        let start = match delivery.from {
+            StartFrom::Earliest => Start::Earliest,
+            StartFrom::Latest => Start::Latest,
+            StartFrom::Time(time) => Start::Time(time),
+        };
+        self.0.targets.lock().insert(name.clone(), declared.sink.clone());
+        if let Some(existing) = self.subscription(&name) {
+            let changed = existing.spec != spec;
+            self.0.consume.update_subscription(spec).await?;
+            if changed {
+                info!(subscription = %name, sink = %declared.sink, "a subscription goes on with what its file says now");
+            }
+        } else {
+            self.0.consume.create_subscription(spec, &start).await?;
+            info!(subscription = %name, sink = %declared.sink, from = ?delivery.from, "a subscription begins");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! `GET /topics/{topic}/events`: a topic read back as a page, as lines, or followed.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, header};
+use tidegate_backbone::{Cursor, Position};
+use tidegate_routing::cesql::Expression;
+use tidegate_schemas::{http as binding, json, limits};
+
+use super::query::{Query, encode};
+use super::topics::find;
+use super::{Shared, time};
+use crate::blocks::pubsub::{Range, Reading, Span};
+use crate::edge::problem::{Code, Problem};
+
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1_000;
+/// A comment is sent when nothing else was for so long, so that nobody in between takes the connection for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const POSITION: &str = "tidegate-position";
+
+/// How the events are given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Batch,
+    Lines,
+    Follow,
+}
+
+impl Form {
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut asked = false;
+        for media_type in accepted.flat_map(|value| value.split(',')) {
+            asked = true;
+            let name = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            match name.as_str() {
+                "application/cloudevents-batch+json" | "application/json" | "application/*" | "*/*" => {
+                    return Ok(Self::Batch);
+                }
+                "application/x-ndjson" | "application/ndjson" | "application/jsonl" => return Ok(Self::Lines),
+                "text/event-stream" => return Ok(Self::Follow),
+                _ => {}
+            }
+        }
+        if !asked {
+            return Ok(Self::Batch);
+        }
+        Err(Problem::new(
+            Code::NotAcceptable,
+            "Events are given as application/cloudevents-batch+json, application/x-ndjson or text/event-stream.",
+        ))
+    }
+}
+
+pub(super) async fn read(
+    State(api): State<Shared>,
+    Path(name): Path<String>,
+    RawQuery(text): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let form = Form::of(&headers)?;
+    let topic = find(&api, name)?;
+    let query = Query::parse(text.as_deref(), &["from", "to", "filter", "limit", "partition"])?;
+    let partition = match query.one("partition")? {
+        Some(number) => Some(
+            number
+                .parse::<u32>()
+                .map_err(|_| Problem::new(Code::InvalidArgument, format!("partition is a number, not {number:?}.")))?,
+        ),
+        None => None,
+    };
+    let filter = match query.one("filter")? {
+        Some(text) => Some(Expression::parse(text).map_err(|error| {
+            Problem::new(Code::InvalidArgument, format!("filter is not an expression of CloudEvents SQL: {error}."))
+        })?),
+        None => None,
+    };
+    let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()).filter(|_| form == Form::Follow);
+    let default = if form == Form::Follow { Range::Latest } else { Range::Earliest };
+    let from = range("from", resumed.or(query.one("from")?), default)?;
+    let from = api.pubsub.resolve(&topic, &from, partition).await?;
+    if form == Form::Follow {
+        if query.one("to")?.is_some() || query.one("limit")?.is_some() {
+            return Err(Problem::new(
+                Code::InvalidArgument,
+                "A stream that follows has no end: to and limit are for pages.",
+            ));
+        }
+        let position = header_value(&from.to_string())?;
+        let reading = api.pubsub.follow(&topic, from, partition, filter).await?;
+        let mut response = follow(reading, api.environment.stopping().clone());
+        response.headers_mut().insert(POSITION, position);
+        return Ok(response);
+    }
+    let to = range("to", query.one("to")?, Range::Latest)?;
+    let to = api.pubsub.resolve(&topic, &to, partition).await?;
+    let limit = query.number("limit", PAGE_DEFAULT, PAGE_MAX)?;
+    let page =
+        api.pubsub.page(&topic, &Span { from, to, partition, filter }, limit, limits::REQUEST_BODY_BYTES).await?;
+    let mut response = if form == Form::Lines {
+        let mut lines = Vec::new();
+        for event in &page.events {
+            json::write_line(event, &mut lines);
+            lines.push(b'\n');
+        }
+        ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response()
+    } else {
+        let (headers, body) = binding::write_batch(&page.events);
+        (headers, body).into_response()
+    };
+    let next = page.next.to_string();
+    response.headers_mut().insert(POSITION, header_value(&next)?);
+    if page.more {
+        let partition = partition.map_or_else(String::new, |partition| format!("&partition={partition}"));
+        let to = query.one("to")?.map_or_else(String::new, |to| format!("&to={to}"));
+        let filter = query.one("filter")?.map_or_else(String::new, |filter| format!("&filter={}", encode(filter)));
+        let link = format!(
+            "</topics/{}/events?from={next}&limit={limit}{partition}{to}{filter}>; rel=\"next\"",
+            topic.spec.name
+        );
+        response.headers_mut().insert(header::LINK, header_value(&link)?);
+    }
+    Ok(response)
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, Problem> {
+    HeaderValue::from_str(text).map_err(|_| Problem::new(Code::Internal, "A header could not be written."))
+}
+
+fn range(name: &str, text: Option<&str>, default: Range) -> Result<Range, Problem> {
+    let Some(text) = text else { return Ok(default) };
+    if let Ok(cursor) = text.parse::<Cursor>() {
+        return Ok(Range::At(cursor));
+    }
+    if let Ok(offset) = text.parse::<u64>() {
+        return Ok(Range::Offset(Position(offset)));
+    }
+    match text {
+        "earliest" => Ok(Range::Earliest),
+        "latest" => Ok(Range::Latest),
+        _ => time::parse(text).map(Range::Time).ok_or_else(|| {
+            let detail = format!(
+                "{name}={text:?} is no place in a topic; use earliest, latest, a position that the gateway gave (c12), an \
+                 RFC 3339 time, or an offset together with partition=."
+            );
+            Problem::new(Code::InvalidArgument, detail)
+        }),
+    }
+}
+
+/// Server-sent events: `id` is the position behind the event, so that `Last-Event-ID` goes on where the client was.
+fn follow(reading: Reading, stopping: tokio_util::sync::CancellationToken) -> Response {
+    let opened = Bytes::from_static(b": following\n\n");
+    let events = stream::unfold(Some((reading, stopping, Some(opened))), |state| async move {
+        let (mut reading, stopping, opened) = state?;
+        if let Some(opened) = opened {
+            return Some((Ok::<_, Infallible>(opened), Some((reading, stopping, None))));
+        }
+        let next = tokio::select! {
+            () = stopping.cancelled() => return None,
+            next = tokio::time::timeout(KEEP_ALIVE, reading.next()) => next,
+        };
+        match next {
+            Err(_) => Some((Ok(Bytes::from_static(b": still here\n\n")), Some((reading, stopping, None)))),
+            Ok(None) => None,
+            Ok(Some(Ok((event, cursor)))) => {
+                let mut text = format!("id: {cursor}\nevent: cloudevent\ndata: ").into_bytes();
+                json::write_line(&event, &mut text);
+                text.extend_from_slice(b"\n\n");
+                Some((Ok(Bytes::from(text)), Some((reading, stopping, None))))
+            }
+            Ok(Some(Err(error))) => {
+                let mut text = b"event: problem\ndata: ".to_vec();
+                text.extend_from_slice(&Problem::from(error).document());
+                text.extend_from_slice(b"\n\n");
+                Some((Ok(Bytes::from(text)), None))
+            }
+        }
+    });
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(events)).into_response()
+}

@@ -1,0 +1,73 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header;
+
+use super::Shared;
+use crate::edge::problem::{Code, Problem};
+use crate::telemetry::metrics::CONTENT_TYPE;
+
+/// Whether requests should come here: not before everything is open, and no more once shutdown begins or the log has
+/// failed.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    open: Arc<AtomicBool>,
+    failed: Failed,
+}
+
+/// Tells why the backbone has failed for good, where it has.
+#[derive(Clone)]
+struct Failed(Arc<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl std::fmt::Debug for Failed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Failed").field(&(self.0)()).finish()
+    }
+}
+
+impl Readiness {
+    /// Not ready yet. `failed` is asked each time.
+    pub fn new(failed: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { open: Arc::new(AtomicBool::new(false)), failed: Failed(Arc::new(failed)) }
+    }
+
+    /// Sets whether everything is open.
+    pub fn set(&self, open: bool) {
+        self.open.store(open, Ordering::Release);
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        if let Some(reason) = (self.failed.0)() {
+            return Err(Problem::new(
+                Code::Unavailable,
+                format!("The log has failed and must be opened anew: {reason}"),
+            ));
+        }
+        if !self.open.load(Ordering::Acquire) {
+            return Err(Problem::new(Code::ShuttingDown, "The gateway is starting or shutting down."));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the process is alive at all.
+pub(super) async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// Whether requests should come here.
+pub(super) async fn ready(State(api): State<Shared>) -> Result<&'static str, Problem> {
+    api.readiness.check().map(|()| "ok\n")
+}
+
+/// The figures, as OpenMetrics text.
+pub(super) async fn metrics(State(api): State<Shared>) -> Response {
+    for subscription in api.pubsub.subscriptions() {
+        if let Some(status) = api.pubsub.status(&subscription) {
+            api.metrics.queue_events(&subscription.spec.name, status.queued);
+        }
+    }
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], api.metrics.render()).into_response()
+}

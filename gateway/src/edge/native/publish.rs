@@ -1,0 +1,207 @@
+//! `POST /topics/{topic}` and `POST /events`: one event, a batch, or anything that is wrapped into an event.
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use bytestring::ByteString;
+use http::{HeaderMap, StatusCode, header};
+use serde::Serialize;
+use tidegate_backbone::catalogue::Topic;
+use tidegate_backbone::publish::Receipt;
+use tidegate_backbone::{Applied, Error};
+use tidegate_routing::TopicName;
+use tidegate_schemas::http::{Message, ReadError};
+use tidegate_schemas::limits::Limit;
+use tidegate_schemas::{Event, Fault, Value, http as binding};
+use tokio::time::Instant;
+
+use super::change::sentence;
+use super::query::Query;
+use super::{Api, Shared};
+use crate::edge::listener::read_body;
+use crate::edge::problem::{Code, Problem};
+
+/// Where `POST /events` goes.
+const DEFAULT_TOPIC: &str = "events";
+/// The parameters from which an event is made of what is none.
+const WRAP_PARAMETERS: &[&str] = &["type", "source", "subject", "partitionkey"];
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const TYPE_DEFAULT: &str = "tidegate.wrapped";
+const SOURCE_DEFAULT: &str = "/tidegate";
+
+/// A receipt as it is answered.
+#[derive(Serialize)]
+struct Document<'a> {
+    id: &'a str,
+    source: &'a str,
+    topic: &'a str,
+    partition: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    durability: &'static str,
+}
+
+impl<'a> From<&'a Receipt> for Document<'a> {
+    fn from(receipt: &'a Receipt) -> Self {
+        Self {
+            id: &receipt.id,
+            source: &receipt.source,
+            topic: &receipt.topic,
+            partition: receipt.partition,
+            offset: receipt.position.map(|position| position.0),
+            durability: receipt.durability.name(),
+        }
+    }
+}
+
+pub(super) async fn to_default(State(api): State<Shared>, request: Request) -> Result<Response, Problem> {
+    publish(&api, DEFAULT_TOPIC.to_owned(), request).await
+}
+
+pub(super) async fn to_topic(
+    State(api): State<Shared>,
+    Path(topic): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    publish(&api, topic, request).await
+}
+
+async fn publish(api: &Api, topic: String, request: Request) -> Result<Response, Problem> {
+    let answer = accept(api, topic, request).await;
+    let outcome = match &answer {
+        Ok(_) => "accepted",
+        Err(problem) if problem.code() == Code::OutcomeUnknown => "unknown",
+        Err(problem) if problem.code().status().is_client_error() => "refused",
+        Err(_) => "failed",
+    };
+    api.metrics.published(outcome);
+    answer
+}
+
+async fn accept(api: &Api, topic: String, request: Request) -> Result<Response, Problem> {
+    let name = topic_name(topic)?;
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query(), WRAP_PARAMETERS)?;
+    // Known before the body is read, so that a client that asks for leave to send it (100-continue) is told at once.
+    let topic = api.pubsub.topic_for_publish(&name).await?;
+    let body: Bytes = read_body(Body::new(body)).await?;
+    match binding::read(&parts.headers, body.clone(), &api.limits).map_err(|error| problem(&error))? {
+        Message::Event(event) => one(api, &topic, event).await,
+        Message::Batch(events) => many(api, &topic, events).await,
+        Message::None => one(api, &topic, wrap(api, &parts.headers, &query, body)?).await,
+    }
+}
+
+async fn one(api: &Api, topic: &Topic, event: Event) -> Result<Response, Problem> {
+    let began = Instant::now();
+    let receipt = api.pubsub.publish(topic, event).await?;
+    api.metrics.appended(began.elapsed());
+    let document = serde_json::to_vec(&Document::from(&receipt)).unwrap_or_default();
+    Ok((StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], document).into_response())
+}
+
+async fn many(api: &Api, topic: &Topic, events: Vec<Event>) -> Result<Response, Problem> {
+    let began = Instant::now();
+    let outcomes = api.pubsub.publish_all(topic, events).await;
+    api.metrics.appended(began.elapsed());
+    let receipts: Vec<Option<Document<'_>>> =
+        outcomes.iter().map(|outcome| outcome.as_ref().ok().map(Document::from)).collect();
+    let Some(error) = worst(outcomes.iter().filter_map(|outcome| outcome.as_ref().err())) else {
+        let document = serde_json::to_vec(&receipts).unwrap_or_default();
+        return Ok((StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], document).into_response());
+    };
+    let stored = receipts.iter().flatten().count();
+    if stored == 0 {
+        return Err(Problem::from(error));
+    }
+    let problem = Problem::from(error);
+    let code = if problem.code() == Code::OutcomeUnknown { Code::OutcomeUnknown } else { Code::Unavailable };
+    let detail = format!(
+        "{stored} of {} events are stored and have a receipt; send the others again. {}",
+        receipts.len(),
+        problem.detail()
+    );
+    let receipts = receipts.iter().map(|receipt| serde_json::to_value(receipt).unwrap_or_default()).collect();
+    let wait = problem.retry_after().unwrap_or(std::time::Duration::from_secs(1));
+    Err(Problem::new(code, detail).with_receipts(receipts).with_retry_after(wait))
+}
+
+/// The error that says most about a batch: an open outcome before all others.
+fn worst<'a>(mut errors: impl Iterator<Item = &'a Error>) -> Option<&'a Error> {
+    let first = errors.next()?;
+    if first.applied() == Applied::Unknown {
+        return Some(first);
+    }
+    Some(errors.find(|error| error.applied() == Applied::Unknown).unwrap_or(first))
+}
+
+/// The canonical name of a topic in a path or a parameter.
+pub(super) fn topic_name(text: String) -> Result<TopicName, Problem> {
+    TopicName::from_edge(text).map_err(|error| Problem::new(Code::InvalidArgument, sentence(&error.to_string())))
+}
+
+/// An event around a body that is none.
+fn wrap(api: &Api, headers: &HeaderMap, query: &Query<'_>, body: Bytes) -> Result<Event, Problem> {
+    let id = match headers.get(IDEMPOTENCY_KEY) {
+        Some(value) => {
+            let refuse = |_| Problem::new(Code::InvalidArgument, "The Idempotency-Key is not printable ASCII.");
+            ByteString::from(value.to_str().map_err(refuse)?)
+        }
+        None => {
+            let random = &api.environment.random;
+            ByteString::from(format!("{:016x}{:016x}", random.bits(), random.bits()))
+        }
+    };
+    let source = query.one("source")?.unwrap_or(SOURCE_DEFAULT);
+    let kind = query.one("type")?.unwrap_or(TYPE_DEFAULT);
+    let mut builder = Event::builder(id, source, kind);
+    if let Some(subject) = query.one("subject")? {
+        builder = builder.subject(subject);
+    }
+    if let Some(key) = query.one("partitionkey")? {
+        builder = builder.extension(ByteString::from_static("partitionkey"), Value::String(key.into()));
+    }
+    let content_type = match headers.get(header::CONTENT_TYPE) {
+        Some(value) => {
+            let refuse = |_| Problem::new(Code::UnsupportedMediaType, "The Content-Type is not printable ASCII.");
+            Some(ByteString::from(value.to_str().map_err(refuse)?))
+        }
+        None => None,
+    };
+    let data = binding::data_of(body, content_type.as_deref(), &api.limits)
+        .map_err(|reason| Problem::new(Code::InvalidEvent, sentence(&format!("data {reason}"))))?;
+    if let Some(content_type) = content_type {
+        builder = builder.data_content_type(content_type);
+    }
+    Ok(builder.data(data).build()?)
+}
+
+fn problem(error: &ReadError) -> Problem {
+    match error {
+        ReadError::UnsupportedMediaType(_) => Problem::new(Code::UnsupportedMediaType, sentence(&error.to_string())),
+        ReadError::Malformed(malformed) => Problem::new(Code::InvalidEvent, sentence(&malformed.to_string())),
+        ReadError::Invalid(faults) => Problem::from(faults.clone()),
+        ReadError::InvalidBatch(faults) => {
+            let listed = faults.events.iter().flat_map(|event| {
+                event.faults.0.iter().map(move |fault| Fault {
+                    attribute: format!("{}.{}", event.index, fault.attribute).trim_end_matches('.').into(),
+                    reason: fault.reason.clone(),
+                })
+            });
+            Problem::new(
+                Code::InvalidEvent,
+                "Nothing of the batch was stored: events break rules of CloudEvents 1.0. Each fault names the event by \
+                 its index, from 0.",
+            )
+            .with_faults(listed)
+        }
+        ReadError::TooLarge(too_large) => {
+            let code = match too_large.limit {
+                Limit::BatchEvents => Code::BodyTooLarge,
+                Limit::EventBytes | Limit::EventAttributesBytes | Limit::EventAttributes => Code::EventTooLarge,
+            };
+            Problem::new(code, sentence(&too_large.to_string()))
+        }
+    }
+}
