@@ -1,0 +1,252 @@
+//! The one place that knows every part: sockets first, then the log, its slot, the blocks, and the protocols last.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_backbone::catalogue::Catalogue;
+use tidegate_backbone::consume::{Consume, Ending, Observer, Outcome};
+use tidegate_backbone::slot::{self, Journal};
+use tidegate_backbone::{Environment, Error, PartitionLog, Position};
+use tidegate_embedded::EmbeddedLog;
+use tidegate_schemas::Event;
+use tidegate_schemas::limits::Limits;
+use tracing::{info, warn};
+
+use crate::blocks::pubsub::{self, PubSub};
+use crate::edge::guard::{Guard, complete};
+use crate::edge::listener::{BindError, Listener, Options as ListenerOptions, Server};
+use crate::edge::native::{Api, Readiness, router};
+use crate::lifecycle::Parts;
+use crate::reload;
+use crate::telemetry::{Metrics, Throttle};
+use tidegate_resources::config;
+use tidegate_resources::{self as resources, Diagnostic, Resources};
+
+/// The slot that holds everything on a broker with one slot.
+const SLOT: u32 = 0;
+/// How often a development server tells the same kind of thing.
+const LINE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What a gateway is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where HTTP is served.
+    pub http: SocketAddr,
+    /// The directory of the embedded log.
+    pub data: PathBuf,
+    /// The folder of the resources.
+    pub resources: Option<PathBuf>,
+    /// Whether the first publish to a name creates its topic.
+    pub create_topics_on_first_use: bool,
+    /// Whether a person watches: dropped duplicates are told in the log.
+    pub development: bool,
+    /// The limits that a configuration may change.
+    pub limits: config::Limits,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Resource files have faults; all of them.
+    #[error("{}", lines(.0))]
+    Resources(Vec<Diagnostic>),
+    /// An address cannot be served.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The backbone cannot be opened.
+    #[error("{0}")]
+    Backbone(#[from] Error),
+    /// The files ask for what cannot be had.
+    #[error("{}", lines(.0))]
+    Apply(Vec<pubsub::ApplyError>),
+}
+
+fn lines<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// Where HTTP is served.
+    pub http: SocketAddr,
+    /// What has to be stopped, and in which order.
+    pub parts: Parts,
+}
+
+/// The broker that a gateway runs on.
+pub struct Backbone {
+    /// Its logs.
+    pub log: Arc<dyn PartitionLog>,
+    /// Why it has failed for good, where it has.
+    pub failed: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+impl fmt::Debug for Backbone {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Backbone").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+/// Starts a gateway; when this returns it answers requests.
+pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    start_on(settings, open_embedded).await
+}
+
+/// Starts a gateway on the backbone that `open` gives for the data directory. It is opened after everything that can be
+/// refused without it.
+pub async fn start_on(
+    settings: Settings,
+    open: impl FnOnce(&Path, &Environment) -> Result<Backbone, Error>,
+) -> Result<Running, StartError> {
+    let resources = match &settings.resources {
+        Some(path) => read_resources(path)?,
+        None => Resources::default(),
+    };
+    let listener = Listener::bind(settings.http, false)?;
+    let http = listener.address();
+
+    let backbone = Environment::system();
+    let Backbone { log, failed } = open(&settings.data, &backbone)?;
+    let journal = Journal::open(Arc::clone(&log), SLOT, backbone.clone(), slot::Options::default()).await?;
+    let catalogue = Arc::new(Catalogue::load(Arc::clone(&log), journal.clone())?);
+
+    let metrics = Metrics::new();
+    let delivery = backbone.child();
+    let observer = Arc::new(Watch {
+        metrics: Arc::clone(&metrics),
+        development: settings.development,
+        environment: delivery.clone(),
+        failures: Throttle::new(LINE_INTERVAL),
+        duplicates: Throttle::new(LINE_INTERVAL),
+    });
+    let consume = Consume::start(Arc::clone(&log), journal.clone(), catalogue, delivery.clone(), observer).await?;
+    let options = pubsub::Options {
+        create_topics_on_first_use: settings.create_topics_on_first_use,
+        publish_timeout: settings.limits.publish_timeout,
+    };
+    let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options);
+    block.apply(&resources).await.map_err(StartError::Apply)?;
+    if let Some(path) = settings.resources {
+        delivery.spawn(reload::watch(path, block.clone(), delivery.clone()));
+    }
+
+    let readiness = Readiness::new(failed);
+    let edge = backbone.child();
+    let api = Api {
+        pubsub: block,
+        metrics: Arc::clone(&metrics),
+        readiness: readiness.clone(),
+        limits: Limits { batch_events: settings.limits.batch_events, ..Limits::default() },
+        environment: edge.clone(),
+    };
+    let server = serve(listener, api, &settings.limits, &edge, &metrics);
+    readiness.set(true);
+    let parts = Parts {
+        readiness,
+        server,
+        edge,
+        delivery,
+        consume,
+        journal,
+        log,
+        backbone,
+        grace: settings.limits.shutdown_grace,
+    };
+    Ok(Running { http, parts })
+}
+
+fn read_resources(path: &Path) -> Result<Resources, StartError> {
+    let read = resources::load(&[path.to_owned()], &resources::process_variable).map_err(StartError::Resources)?;
+    for warning in &read.warnings {
+        warn!("{warning}");
+    }
+    Ok(read)
+}
+
+fn open_embedded(directory: &Path, environment: &Environment) -> Result<Backbone, Error> {
+    let options = tidegate_embedded::Options::new(directory);
+    #[cfg(feature = "fault-injection")]
+    let options = tidegate_embedded::Options { fault: injected_fault(), ..options };
+    let opened = EmbeddedLog::open(options, environment)?;
+    info!(directory = %directory.display(), "the log is open");
+    let log = Arc::clone(&opened) as Arc<dyn PartitionLog>;
+    Ok(Backbone { log, failed: Box::new(move || opened.failed()) })
+}
+
+/// The fault that a test asks this build to have.
+#[cfg(feature = "fault-injection")]
+fn injected_fault() -> Option<tidegate_embedded::Fault> {
+    let name = std::env::var("TIDEGATE_FAULT").ok()?;
+    warn!(fault = name, "this build breaks its promises on purpose");
+    (name == "acknowledge-before-write").then_some(tidegate_embedded::Fault::AcknowledgeBeforeWrite)
+}
+
+fn serve(
+    listener: Listener,
+    api: Api,
+    limits: &config::Limits,
+    environment: &Environment,
+    metrics: &Arc<Metrics>,
+) -> Server {
+    let mut options = ListenerOptions::default();
+    options.limits.connections = limits.connections;
+    options.limits.connections_per_address = limits.connections_per_address;
+    options.limits.header_timeout = limits.header_timeout;
+    options.limits.idle_timeout = limits.idle_timeout;
+    options.limits.body_bytes = Some(limits.request_body_bytes);
+    options.limits.shutdown_grace = limits.shutdown_grace;
+    let service = Guard::default().protect(complete(router(api)));
+    listener.serve(service, options, environment, Arc::clone(metrics))
+}
+
+/// Turns what delivery tells into figures and, for a person who watches, into log lines.
+#[derive(Debug)]
+struct Watch {
+    metrics: Arc<Metrics>,
+    development: bool,
+    environment: Environment,
+    /// A sink that fails every event must not fill the screen.
+    failures: Throttle,
+    duplicates: Throttle,
+}
+
+impl Observer for Watch {
+    fn duplicate(&self, topic: &str, partition: u32, position: Position, event: &Event) {
+        self.metrics.duplicate_dropped();
+        if self.development
+            && let Some(untold) = self.duplicates.pass(self.environment.clock.since_boot())
+        {
+            info!(topic, partition, %position, id = %event.id(), source = %event.source(), untold,
+                "a duplicate was dropped: an event of the same source and id came shortly before");
+        }
+    }
+
+    fn settled(&self, outcome: &Outcome) {
+        let ending = match outcome.ending {
+            Ending::Done => "done",
+            Ending::Retry => "retry",
+            Ending::Dead => "dead",
+            Ending::Unreachable => "unreachable",
+        };
+        self.metrics.delivered(&outcome.subscription, ending);
+        if self.development
+            && outcome.ending != Ending::Done
+            && let Some(untold) = self.failures.pass(self.environment.clock.since_boot())
+        {
+            info!(
+                subscription = outcome.subscription,
+                id = outcome.id,
+                attempt = outcome.attempt,
+                status = outcome.status,
+                ending,
+                detail = outcome.detail,
+                untold,
+                "a delivery did not succeed"
+            );
+        }
+    }
+}

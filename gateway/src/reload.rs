@@ -1,0 +1,80 @@
+//! Reads the folder of resources again when it has changed. A faulty file changes nothing: the last good state stays, and
+//! every fault is told.
+//!
+//! The folder is looked at every [`limits::RESOURCES_INTERVAL`]: names, sizes and times of change. That works on every
+//! file system, mounted volumes whose files are swapped by a link among them, where notifications of the kernel do not.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tidegate_backbone::Environment;
+use tidegate_schemas::limits;
+use tracing::{error, info, warn};
+
+use crate::blocks::pubsub::PubSub;
+use tidegate_resources::{self as resources, process_variable};
+
+/// What tells a changed folder from an unchanged one.
+type Look = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
+
+/// Runs until the process stops.
+pub(crate) async fn watch(path: PathBuf, block: PubSub, environment: Environment) {
+    let mut seen = look(&path).await;
+    loop {
+        tokio::select! {
+            () = environment.stopping().cancelled() => return,
+            () = tokio::time::sleep(limits::RESOURCES_INTERVAL) => {}
+        }
+        let now = look(&path).await;
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        let folder = path.clone();
+        let Some(read) = aside(move || resources::load(&[folder], &process_variable)).await else { continue };
+        match read {
+            Ok(resources) => {
+                for warning in &resources.warnings {
+                    warn!("{warning}");
+                }
+                match block.apply(&resources).await {
+                    Ok(()) => info!(folder = %path.display(), "the changed resources are in force"),
+                    Err(errors) => errors.iter().for_each(|error| error!("{error}")),
+                }
+            }
+            Err(diagnostics) => {
+                for diagnostic in &diagnostics {
+                    error!("{diagnostic}");
+                }
+                error!(folder = %path.display(), faults = diagnostics.len(),
+                    "the changed resources have faults; the last good ones stay in force");
+            }
+        }
+    }
+}
+
+async fn look(path: &Path) -> Look {
+    let path = path.to_owned();
+    aside(move || {
+        let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| {
+                // The target of a link, not the link: mounted configuration is swapped behind one.
+                let metadata = std::fs::metadata(entry.path()).ok()?;
+                Some((entry.path(), (metadata.len(), metadata.modified().ok())))
+            })
+            .collect()
+    })
+    .await
+    .unwrap_or_default()
+}
+
+/// Runs what blocks on files beside the tasks: one at a time, since its only caller waits for it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "one job at a time, and the watcher that waits for it is known to shutdown"
+)]
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
