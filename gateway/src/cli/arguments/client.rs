@@ -1,0 +1,170 @@
+//! The commands that speak to a running gateway.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// A command that a running gateway carries out.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Client {
+    /// Publish one event, or the events of a file, and print the receipts
+    Publish(Publish),
+    /// Follow a topic and print its events as they come
+    Tail(Tail),
+    /// List, show, create and delete topics
+    #[command(subcommand)]
+    Topics(Topics),
+    /// List, show, pause and resume subscriptions
+    #[command(subcommand)]
+    Subscriptions(Subscriptions),
+    /// Look at what could not be delivered, send it again, or drop it
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+}
+
+/// Arguments of `publish`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  tidegate publish orders --type com.example.order.placed --key customer-7 --data '{\"amount\": 120}'
+  tidegate publish orders --file orders.ndjson
+  journalctl -f -o cat | tidegate publish logs --file -")]
+pub struct Publish {
+    /// The topic
+    pub topic: String,
+    /// The event's type
+    #[arg(long = "type", value_name = "TYPE", default_value = "tidegate.cli.published")]
+    pub kind: String,
+    /// The event's source, a URI reference
+    #[arg(long, value_name = "URI", default_value = "tidegate/cli")]
+    pub source: String,
+    /// The event's subject
+    #[arg(long, value_name = "TEXT")]
+    pub subject: Option<String>,
+    /// The key (attribute partitionkey): events of one key keep their order
+    #[arg(long, value_name = "TEXT")]
+    pub key: Option<String>,
+    /// The event's id; the same id and source sent again soon is dropped as a repeat [default: random]
+    #[arg(long, value_name = "ID", conflicts_with = "file")]
+    pub id: Option<String>,
+    /// The payload: JSON where it reads as JSON, else text
+    #[arg(long, value_name = "DATA", conflicts_with = "file", allow_hyphen_values = true)]
+    pub data: Option<String>,
+    /// The payload's media type [default: application/json or text/plain, whichever fits]
+    #[arg(long, value_name = "TYPE")]
+    pub content_type: Option<String>,
+    /// Events to publish: a .json file (an event or an array of them), a .ndjson file, or - for standard input (one a
+    /// line). An object with a specversion is an event and is sent as it is; anything else is the payload of an event
+    /// made of the other options
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Arguments of `tail`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  tidegate tail orders --from earliest
+  tidegate tail orders --from 2026-01-31T08:00:00Z --limit 10 -o json")]
+pub struct Tail {
+    /// The topic
+    pub topic: String,
+    /// Where to begin: earliest, latest, a position, or a time (RFC 3339)
+    #[arg(long, value_name = "WHERE", default_value = "latest")]
+    pub from: String,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Follow this partition only
+    #[arg(long, value_name = "N")]
+    pub partition: Option<u32>,
+    /// Show only events that pass this expression of CloudEvents SQL, such as "type = 'order.placed'"
+    #[arg(long, value_name = "CESQL")]
+    pub filter: Option<String>,
+}
+
+/// What is done with topics.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Topics {
+    /// List all topics
+    List,
+    /// Show one topic: partitions, ends, subscriptions
+    Show {
+        /// The topic
+        name: String,
+    },
+    /// Create a topic; one that is there already stays as it is
+    Create {
+        /// The topic: letters, digits, _ and -, in segments joined by dots
+        name: String,
+        /// How many partitions [default: what the gateway's config says]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        partitions: Option<u32>,
+    },
+    /// Delete a topic and all its events
+    Delete {
+        /// The topic
+        name: String,
+    },
+}
+
+/// What is done with subscriptions.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Subscriptions {
+    /// List all subscriptions and how they are doing
+    List,
+    /// Show one subscription
+    Show {
+        /// The subscription
+        name: String,
+    },
+    /// Stop delivering; events wait until the subscription is resumed
+    Pause {
+        /// The subscription
+        name: String,
+        /// Why, for whoever looks at it next
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Deliver again
+    Resume {
+        /// The subscription
+        name: String,
+    },
+}
+
+/// What is done with dead letters.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List what could not be delivered, and why
+    List {
+        /// The subscription
+        subscription: String,
+    },
+    /// Show one dead letter with its event
+    Show {
+        /// The subscription
+        subscription: String,
+        /// The dead letter, as list names it
+        id: String,
+    },
+    /// Deliver dead letters again: those named, or all
+    Redrive {
+        /// The subscription
+        subscription: String,
+        /// The dead letters [default: all]
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Drop dead letters for good: those named, or all
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    #[command(override_usage = "tidegate dead-letters drop [OPTIONS] <SUBSCRIPTION> <ID...|--all>")]
+    Drop {
+        /// The subscription
+        subscription: String,
+        /// The dead letters
+        #[arg(value_name = "ID", group = "which")]
+        ids: Vec<String>,
+        /// Drop every dead letter of the subscription
+        #[arg(long, group = "which")]
+        all: bool,
+    },
+}

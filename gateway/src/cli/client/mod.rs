@@ -1,0 +1,114 @@
+//! The commands that a running gateway carries out, as a client of its HTTP API.
+//!
+//! [`run`] is the whole of it for `main`. Inside, every command takes a `Context` (the API, the console, the world) and
+//! gives a `Failure` or nothing, so that tests run commands against a server of their own and read what was printed.
+
+mod api;
+mod console;
+mod dead_letters;
+mod failure;
+mod json;
+mod problem;
+mod publish;
+mod subscriptions;
+mod table;
+mod tail;
+mod text;
+mod topics;
+
+use std::process::ExitCode;
+
+use tidegate_backbone::Environment;
+
+pub use super::arguments::Client as Command;
+use super::arguments::{Globals, Output, Server};
+use api::Api;
+use console::Console;
+use failure::Failure;
+
+/// What a command works with.
+struct Context<'a> {
+    api: Api,
+    console: Console,
+    environment: &'a Environment,
+    globals: &'a Globals,
+}
+
+impl Context<'_> {
+    fn wants_json(&self) -> bool {
+        self.globals.output == Output::Json
+    }
+
+    /// Says on a terminal what to type next.
+    fn suggest(&mut self, command: &str) {
+        let server = match self.globals.server.to_string() {
+            server if server == Server::DEFAULT => String::new(),
+            server => format!(" --server {server}"),
+        };
+        self.console.hint(&format!("next: tidegate {command}{server}"));
+    }
+}
+
+/// Carries a command out on a runtime of its own and says how it ended. Errors have been printed by then.
+///
+/// `environment` gives time and randomness and owns the tasks; an interrupt (Ctrl-C) stops it while a topic is followed.
+pub fn run(command: &Command, globals: &Globals, environment: &Environment) -> ExitCode {
+    let mut console = Console::system();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            console.error(&Failure::Local(format!("the command cannot begin: {error}")), &globals.server);
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        if matches!(command, Command::Tail(_)) {
+            let stop = environment.stopping().clone();
+            environment.spawn(async move {
+                // Without a handler an interrupt ends the process at once, which is an end as well.
+                if tokio::signal::ctrl_c().await.is_ok() {
+                    stop.cancel();
+                }
+            });
+        }
+        execute(command, globals, console, environment).await
+    });
+    // A read of standard input that is still waiting must not hold the end up.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+/// Carries a command out and gives the exit code.
+async fn execute(command: &Command, globals: &Globals, mut console: Console, environment: &Environment) -> u8 {
+    let api = match Api::new(globals, environment) {
+        Ok(api) => api,
+        Err(failure) => {
+            console.error(&failure, &globals.server);
+            return failure.exit_code();
+        }
+    };
+    let mut context = Context { api, console, environment, globals };
+    let outcome = match command {
+        Command::Publish(arguments) => publish::run(&mut context, arguments).await,
+        Command::Tail(arguments) => tail::run(&mut context, arguments).await,
+        Command::Topics(command) => topics::run(&mut context, command).await,
+        Command::Subscriptions(command) => subscriptions::run(&mut context, command).await,
+        Command::DeadLetters(command) => dead_letters::run(&mut context, command).await,
+    };
+    match outcome {
+        Ok(()) => 0,
+        // Whoever read the output has seen enough, as with `| head`. A publish that stopped half way is another matter.
+        Err(Failure::Output(error))
+            if error.kind() == std::io::ErrorKind::BrokenPipe && !matches!(command, Command::Publish(_)) =>
+        {
+            0
+        }
+        Err(failure) => {
+            context.console.error(&failure, &globals.server);
+            failure.exit_code()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
