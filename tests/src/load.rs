@@ -1,0 +1,139 @@
+//! Many producers that publish at once, each one event after the other, and a ledger outside the gateway of what was
+//! acknowledged.
+//!
+//! A producer sends event `n` until it is acknowledged and only then `n + 1`, as a careful client does: where no answer
+//! came the outcome is unknown, and the same id goes out again, also to the next process on the same data. So after any
+//! history each producer's events `0..acknowledged` must be on the topic, in order, and event `acknowledged` may be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::client::{Client, Outgoing};
+
+/// The producers of one topic, with what each has had acknowledged.
+#[derive(Debug)]
+pub struct Load {
+    topic: Arc<str>,
+    acknowledged: Arc<[AtomicU64]>,
+}
+
+/// Producers at work.
+#[derive(Debug)]
+pub struct Running {
+    stop: Arc<AtomicBool>,
+    producers: JoinSet<Counts>,
+}
+
+/// What a stretch of load came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Receipts with status 202.
+    pub acknowledged: u64,
+    /// Answers 429, 503, 504 and 507: sent again.
+    pub put_off: u64,
+    /// Requests without an answer.
+    pub unanswered: u64,
+}
+
+impl Load {
+    /// Producers that have published nothing yet.
+    pub fn new(topic: &str, producers: usize) -> Self {
+        Self { topic: Arc::from(topic), acknowledged: (0..producers).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// The topic that it publishes to.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// For each producer, how many of its events were acknowledged.
+    pub fn acknowledged(&self) -> Vec<u64> {
+        self.acknowledged.iter().map(|count| count.load(Ordering::SeqCst)).collect()
+    }
+
+    /// Starts all producers. Each goes on until [`Running::finish`] is called or no answer comes.
+    pub fn begin(&self, client: &Client) -> Running {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut producers = JoinSet::new();
+        for producer in 0..self.acknowledged.len() {
+            let (client, topic) = (client.clone(), Arc::clone(&self.topic));
+            let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&self.acknowledged));
+            producers.spawn(async move { produce(&client, &topic, producer, &acknowledged[producer], &stop).await });
+        }
+        Running { stop, producers }
+    }
+}
+
+impl Running {
+    /// Lets every producer end after the request that it has in hand, and adds up what they did.
+    pub async fn finish(mut self) -> Counts {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut total = Counts::default();
+        while let Some(counts) = self.producers.join_next().await {
+            let counts = counts.unwrap_or_else(|error| panic!("a producer failed: {error}"));
+            total.acknowledged += counts.acknowledged;
+            total.put_off += counts.put_off;
+            total.unanswered += counts.unanswered;
+        }
+        total
+    }
+}
+
+async fn produce(client: &Client, topic: &str, producer: usize, acknowledged: &AtomicU64, stop: &AtomicBool) -> Counts {
+    let mut counts = Counts::default();
+    while !stop.load(Ordering::SeqCst) {
+        let n = acknowledged.load(Ordering::SeqCst);
+        let (id, key, source, data) = (id(producer, n), key(producer), source(producer), payload(producer, n));
+        let event = Outgoing { id: &id, source: &source, kind: "com.example.load", key: Some(&key), data: &data };
+        match client.publish(topic, &event).await {
+            Ok(answer) if answer.status == 202 => {
+                let receipt = answer.json();
+                assert_eq!(receipt["id"], id.as_str(), "the receipt is that of another event: {answer}");
+                acknowledged.store(n + 1, Ordering::SeqCst);
+                counts.acknowledged += 1;
+            }
+            Ok(answer) if matches!(answer.status, 429 | 503 | 504 | 507) => {
+                counts.put_off += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(answer) => panic!("the gateway refuses a good event: {answer}"),
+            Err(_) => {
+                counts.unanswered += 1;
+                break;
+            }
+        }
+    }
+    counts
+}
+
+/// The id of a producer's event `n`.
+pub fn id(producer: usize, n: u64) -> String {
+    format!("p{producer}-{n}")
+}
+
+/// Producer and number of an id.
+pub fn parse_id(id: &str) -> Option<(usize, u64)> {
+    let (producer, n) = id.strip_prefix('p')?.split_once('-')?;
+    Some((producer.parse().ok()?, n.parse().ok()?))
+}
+
+/// The source of a producer's events.
+pub fn source(producer: usize) -> String {
+    format!("/load/p{producer}")
+}
+
+/// The key of a producer's events.
+pub fn key(producer: usize) -> String {
+    format!("key-{producer}")
+}
+
+/// The payload of a producer's event `n`: JSON of varying length that follows from the two numbers, so that a changed
+/// byte shows.
+pub fn payload(producer: usize, n: u64) -> String {
+    let length = ((n.wrapping_mul(37)).wrapping_add(producer as u64 * 101)) % 700;
+    let filler: String = (0..length).map(|at| char::from(b'a' + ((at + n) % 26) as u8)).collect();
+    format!(r#"{{"producer":{producer},"n":{n},"filler":"{filler}"}}"#)
+}
