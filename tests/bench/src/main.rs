@@ -1,0 +1,148 @@
+//! Measurements of the whole: real processes, an own load generator, and always something to compare with that ran in
+//! the same minute on the same machine. `docs/benchmarks.md` says what the figures mean; `scripts/bench` runs them.
+//!
+//! Nothing here fails because a figure is bad. It fails where an answer is wrong.
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "measurements run beside the product: they read real clocks, start threads and print"
+)]
+
+mod commit;
+mod durable;
+mod figures;
+mod http;
+mod idle;
+mod latency;
+mod load;
+mod null;
+mod process;
+mod sink;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Anything that ends a measurement, with its reason.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Measures the release build of Tidegate.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Durable publishes a second, against the same server without storage and against group commit without a server
+    Durable(Durable),
+    /// Time from publish to delivery at a fixed rate, against posting straight to the sink
+    Latency(Latency),
+    /// Memory at rest, and time from start to ready
+    Idle(Idle),
+    /// One gateway under load, for a profiler
+    Load(Load),
+    /// Serves as the gateway does, but acknowledges events without storing them
+    #[command(hide = true)]
+    ServeNull(process::ServeArguments),
+    /// Appends records by group commit, and prints what it came to
+    #[command(hide = true)]
+    GroupCommit(commit::Arguments),
+}
+
+/// What all measurements share.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// The gateway to measure; default: TIDEGATE_BINARY, else the one beside this program
+    #[arg(long, env = "TIDEGATE_BINARY")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Folder for data; it decides which disk is measured
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    pub(crate) folder: PathBuf,
+    /// Processors of whatever is measured, as `taskset` takes them; default: all
+    #[arg(long, requires = "generator_cpus")]
+    pub(crate) server_cpus: Option<String>,
+    /// Seconds to wait, before each measurement, for others to leave the processors alone
+    #[arg(long, default_value_t = 20.0)]
+    pub(crate) quiet_seconds: f64,
+    /// Processors of the load generator
+    #[arg(long, requires = "server_cpus")]
+    pub(crate) generator_cpus: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct Durable {
+    #[command(flatten)]
+    common: Common,
+    /// Connections at once, each with one request in flight
+    #[arg(long, value_delimiter = ',', default_value = "64,256")]
+    connections: Vec<usize>,
+    /// Rounds; each measures every contender once
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each measurement, after half a second of warming up
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+}
+
+#[derive(Args, Debug)]
+struct Latency {
+    #[command(flatten)]
+    common: Common,
+    /// Events offered each second
+    #[arg(long, value_delimiter = ',', default_value = "1000,5000")]
+    rates: Vec<u32>,
+    /// Rounds; each measures the straight way and the way through the gateway
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each measurement, after half a second of warming up
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+}
+
+#[derive(Args, Debug)]
+struct Idle {
+    #[command(flatten)]
+    common: Common,
+    /// Starts of each kind
+    #[arg(long, default_value_t = 20)]
+    starts: usize,
+    /// Megabytes (10^6 bytes) of the log that is not empty
+    #[arg(long, default_value_t = 100)]
+    log_megabytes: u64,
+}
+
+#[derive(Args, Debug)]
+struct Load {
+    #[command(flatten)]
+    common: Common,
+    /// Connections at once
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Seconds
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// A command that is started beside it; `{pid}` stands for the gateway's process
+    #[arg(last = true)]
+    beside: Vec<String>,
+}
+
+fn main() -> Result<(), Failure> {
+    match Arguments::parse().command {
+        Command::Durable(arguments) => {
+            durable::run(&arguments.common, &arguments.connections, arguments.rounds, arguments.seconds)
+        }
+        Command::Latency(arguments) => {
+            latency::run(&arguments.common, &arguments.rates, arguments.rounds, arguments.seconds)
+        }
+        Command::Idle(arguments) => idle::run(&arguments.common, arguments.starts, arguments.log_megabytes * 1_000_000),
+        Command::Load(arguments) => {
+            durable::load(&arguments.common, arguments.connections, arguments.seconds, &arguments.beside)
+        }
+        Command::ServeNull(arguments) => null::serve(arguments),
+        Command::GroupCommit(arguments) => commit::run(&arguments),
+    }
+}
