@@ -9,7 +9,7 @@ use tidegate_schemas::Event;
 
 use crate::capability::Durability;
 use crate::catalogue::{Catalogue, Topic};
-use crate::error::{Applied, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::log::{PartitionLog, Position, Record};
 
 /// What a publisher gets when its event is durable.
@@ -84,9 +84,4 @@ impl Publisher {
         let published: Vec<_> = events.into_iter().map(|event| self.publish(topic, event, timeout)).collect();
         futures_util::future::join_all(published).await
     }
-}
-
-/// Whether one of several errors leaves an outcome open.
-pub fn any_unknown<'a>(errors: impl IntoIterator<Item = &'a Error>) -> bool {
-    errors.into_iter().any(|error| error.applied() == Applied::Unknown)
 }

@@ -21,7 +21,7 @@ use tidegate_routing::topic::TopicName;
 use tidegate_schemas::limits;
 
 use crate::error::{Error, ErrorKind};
-use crate::log::{LogId, LogSpec, PartitionLog, Position};
+use crate::log::{LogId, LogSpec, PartitionLog};
 use crate::slot::{Command, CommitError, Expect, Journal};
 
 pub(crate) use entry::Version;
@@ -231,15 +231,6 @@ impl Catalogue {
         next.subscriptions.remove(name);
         self.view.store(Arc::new(next));
         Ok(())
-    }
-
-    /// Where each partition of a topic ends now.
-    pub async fn ends(&self, topic: &Topic) -> Result<Vec<Position>, Error> {
-        let mut ends = Vec::new();
-        for id in topic.logs() {
-            ends.push(self.log.info(&id).await?.end);
-        }
-        Ok(ends)
     }
 }
 

@@ -130,8 +130,9 @@ impl Consume {
     async fn restore(&self, subscription: Arc<Subscription>) -> Result<Arc<Core>> {
         let core = self.core_of(&subscription);
         let topics: Vec<_> = self.shared.catalogue.view().topics.values().cloned().collect();
+        let reader = self.reader_of(&subscription.spec);
         for topic in topics {
-            if self.reads(&subscription.spec, &topic.spec.name) {
+            if reader.reads(&topic.spec.name) {
                 self.add_topic(&core, &topic).await?;
             }
             if topic.spec.name == subscription.spec.dead_letter_topic {
@@ -147,11 +148,11 @@ impl Consume {
         Arc::new(Core::new(number, Arc::clone(subscription)))
     }
 
-    /// Whether the topics of a subscription take that one in; wildcards never take in a dead-letter topic.
-    fn reads(&self, spec: &SubscriptionSpec, topic: &TopicName) -> bool {
+    /// Tells which topics a subscription takes in; wildcards never take in a dead-letter topic. To be made once for all
+    /// topics that are asked about.
+    fn reader_of(&self, spec: &SubscriptionSpec) -> Matcher {
         Matcher::build([(SubscriptionId(0), spec.topics.as_slice(), &[] as &[Filter])])
             .with_dead_letter_topics(self.dead_letter_topics())
-            .reads(topic)
     }
 
     fn dead_letter_topics(&self) -> Vec<TopicName> {
@@ -261,8 +262,9 @@ impl Consume {
 
     async fn add_missing(&self, core: &Core, view: &View) -> Result<()> {
         let subscription = core.subscription();
+        let reader = self.reader_of(&subscription.spec);
         for topic in view.topics.values() {
-            if self.reads(&subscription.spec, &topic.spec.name) && !core.has(topic) {
+            if reader.reads(&topic.spec.name) && !core.has(topic) {
                 self.add_topic(core, topic).await?;
             }
         }
@@ -300,8 +302,9 @@ impl Consume {
         let uid = self.shared.environment.random.bits();
         let mut command = Command::new();
         let topics: Vec<_> = self.shared.catalogue.view().topics.values().cloned().collect();
+        let reader = self.reader_of(&spec);
         for topic in &topics {
-            if !self.reads(&spec, &topic.spec.name) {
+            if !reader.reads(&topic.spec.name) {
                 continue;
             }
             for number in 0..topic.spec.partitions {
@@ -358,8 +361,9 @@ impl Consume {
         self.checkpoint().await?;
         let mut command = Command::new();
         let topics: Vec<_> = self.shared.catalogue.view().topics.values().cloned().collect();
+        let (wanted, existed) = (self.reader_of(&spec), self.reader_of(&existing.spec));
         for topic in &topics {
-            if !self.reads(&spec, &topic.spec.name) || self.reads(&existing.spec, &topic.spec.name) {
+            if !wanted.reads(&topic.spec.name) || existed.reads(&topic.spec.name) {
                 continue;
             }
             for number in 0..topic.spec.partitions {
