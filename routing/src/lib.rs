@@ -16,7 +16,7 @@ pub mod topic;
 
 pub use answer::{Answer, Verdict};
 pub use cesql::Expression;
-pub use filter::{Filter, FilterFault};
+pub use filter::{Explanation, Filter, FilterFault, explain};
 pub use matching::{Matcher, SubscriptionId};
 pub use partition::KeyFrom;
 pub use pause::{PauseCause, PauseState};

@@ -157,6 +157,7 @@ mod tests {
 
     use super::*;
     use crate::filter::parse_filters;
+    use crate::filter::testing::{events, filter_json};
 
     fn event(kind: &str, subject: Option<&str>) -> Event {
         let mut builder = Event::builder("1", "/s", kind.to_owned());
@@ -228,32 +229,6 @@ mod tests {
         assert_eq!(found(&matcher, "a.b"), (vec![1, 3], true), "named, so the rule about wildcards does not apply");
     }
 
-    fn filter() -> impl Strategy<Value = Value> {
-        let pairs = prop_oneof![
-            "[ab]".prop_map(|kind| json!({"type": kind})),
-            "[xy]".prop_map(|subject| json!({"subject": subject})),
-            ("[ab]", "[xy]").prop_map(|(kind, subject)| json!({"type": kind, "subject": subject})),
-        ];
-        let leaf = (prop_oneof!["exact", "exact", "prefix", "suffix"], pairs)
-            .prop_map(|(dialect, pairs)| json!({dialect: pairs}));
-        let sql = prop_oneof![
-            "type = '[ab]'( AND subject = '[xy]')?",
-            "'[ab]' = type( XOR EXISTS subject)?",
-            "(NOT )?\\((subject != '[xy]' AND )?type (NOT )?IN \\('[ab]', ('[abc]'|subject)\\)\\)",
-            "type = '[ab]' OR \\(subject = '[xy]' AND type = '[abc]'\\)",
-            "type = '[ab]' OR \\(EXISTS subject AND LENGTH\\(type\\) = [12]\\)",
-            "type (NOT )?LIKE '[ab]%'",
-        ];
-        let leaf = prop_oneof![leaf, sql.prop_map(|text| json!({"sql": text}))];
-        leaf.prop_recursive(3, 12, 3, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 1..4).prop_map(|filters| json!({"all": filters})),
-                prop::collection::vec(inner.clone(), 1..4).prop_map(|filters| json!({"any": filters})),
-                inner.prop_map(|filter| json!({"not": filter})),
-            ]
-        })
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
@@ -262,20 +237,19 @@ mod tests {
             subscriptions in prop::collection::vec(
                 (
                     prop::collection::vec(prop_oneof!["[pq]", "[pq]\\.[pq]", Just("*".to_owned()), Just("p.*".to_owned()), Just("**".to_owned())], 1..3),
-                    prop::collection::vec(filter(), 0..3),
+                    prop::collection::vec(filter_json(), 0..3),
                 ),
                 0..12,
             ),
             topic_name in "[pq](\\.[pq])?",
-            kind in "[abc]{1,2}",
-            subject in prop::option::of("[xyz]"),
+            event in events(),
         ) {
             let subscriptions: Vec<_> = subscriptions
                 .iter()
                 .zip(0..)
                 .map(|((topics, filters), id)| subscription(id, topics, &Value::Array(filters.clone())))
                 .collect();
-            let (topic, event) = (topic(&topic_name), event(&kind, subject.as_deref()));
+            let topic = topic(&topic_name);
             let naive: Vec<_> = subscriptions
                 .iter()
                 .filter(|each| each.topics.iter().any(|pattern| pattern.matches(&topic)))

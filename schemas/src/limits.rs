@@ -92,6 +92,10 @@ pub const HOPS: u32 = 16;
 pub const FILTER_DEPTH: usize = 16;
 /// Expressions in the filters of one subscription, each attribute pair counted.
 pub const FILTER_EXPRESSIONS: usize = 256;
+/// Predicates that the explanation names why an event does not match; more are only counted.
+pub const EXPLANATION_PREDICATES: usize = 32;
+/// A predicate, or a value of the event, in such an explanation; longer ones are cut.
+pub const EXPLANATION_TEXT_BYTES: usize = 512;
 /// The text of one CESQL expression.
 pub const CESQL_BYTES: usize = 16 * 1024;
 /// Levels of nesting in a CESQL expression, parentheses counted.

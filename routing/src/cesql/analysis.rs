@@ -68,3 +68,20 @@ fn values<'t>(tree: &'t Tree, id: NodeId, name: &str) -> Option<Vec<&'t str>> {
         node => equality(tree, node).filter(|(found, _)| *found == name).map(|(_, text)| vec![text]),
     }
 }
+
+/// The attributes that a node asks for, in the order of the text, each once.
+pub(super) fn attributes(tree: &Tree, id: NodeId) -> Vec<&str> {
+    let mut found = Vec::new();
+    collect_attributes(tree, id, &mut found);
+    found
+}
+
+fn collect_attributes<'t>(tree: &'t Tree, id: NodeId, found: &mut Vec<&'t str>) {
+    let node = tree.node(id);
+    if let Node::Attribute(attribute) | Node::Exists(attribute) = node
+        && !found.contains(&&*attribute.name)
+    {
+        found.push(&attribute.name);
+    }
+    node.children(|id| tree.node(id), |child, _| collect_attributes(tree, child, found));
+}

@@ -27,6 +27,16 @@ pub(super) fn matches(tree: &Tree, functions: &[Arc<Function>], event: &Event) -
     evaluator.node(tree.root()) == Ok(Value::Boolean(true))
 }
 
+/// The node that keeps the event from passing, with what it gives; nothing where the event passes.
+pub(super) fn failing_part<'a>(
+    tree: &'a Tree,
+    functions: &'a [Arc<Function>],
+    event: &'a Event,
+) -> Option<(NodeId, Evaluation<'a>)> {
+    let mut evaluator = Evaluator { tree, functions, event, errors: Some(Vec::new()) };
+    evaluator.failing_part(tree.root(), true)
+}
+
 struct Evaluator<'a> {
     tree: &'a Tree,
     functions: &'a [Arc<Function>],
@@ -76,6 +86,25 @@ impl<'a> Evaluator<'a> {
                 }
             }
         }
+    }
+
+    /// As [`failing_part`], of a node. The `outermost` must be `true`, an operand of a conjunction is cast to a Boolean.
+    fn failing_part(&mut self, id: NodeId, outermost: bool) -> Option<(NodeId, Evaluation<'a>)> {
+        if let Node::Connective(Connective::And, operands) = self.tree.node(id) {
+            return operands.iter().find_map(|operand| self.failing_part(*operand, false));
+        }
+        let outcome = self.node(id);
+        let passes = match &outcome {
+            Ok(Value::Boolean(flag)) => *flag,
+            Ok(value) if !outermost => match self.cast(id, value.clone(), Type::Boolean) {
+                Some(cast) => cast == Value::Boolean(true),
+                None => false,
+            },
+            Ok(_) | Err(_) => false,
+        };
+        let (Ok(value) | Err(value)) = outcome;
+        let errors = self.errors.as_mut().map(std::mem::take).unwrap_or_default();
+        (!passes).then_some((id, Evaluation { value, errors }))
     }
 
     #[cold]

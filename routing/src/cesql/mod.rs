@@ -101,6 +101,19 @@ pub struct Evaluation<'a> {
     pub errors: Vec<EvaluationError>,
 }
 
+/// Why an event does not pass an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailingPart<'a> {
+    /// The text of the part of the expression that decided.
+    pub text: &'a str,
+    /// The names of the attributes that this part asks for, in lower case, in the order of its text, each once.
+    pub attributes: Vec<&'a str>,
+    /// The value of this part.
+    pub value: Value<'a>,
+    /// The errors that occurred in it.
+    pub errors: Vec<EvaluationError>,
+}
+
 /// A parsed expression. Cloning shares it.
 ///
 /// Two expressions are equal where they have the same structure, whatever their blanks, parentheses and letter case.
@@ -159,6 +172,19 @@ impl Expression {
     /// Evaluation stops at the first error.
     pub fn matches(&self, event: &Event) -> bool {
         evaluate::matches(&self.0.tree, &self.0.functions, event)
+    }
+
+    /// The part of the expression that keeps the event from passing; nothing where it passes. In a conjunction that is
+    /// its first operand that is not `true` without an error, elsewhere it is the whole.
+    pub fn failing_part<'a>(&'a self, event: &'a Event) -> Option<FailingPart<'a>> {
+        let Inner { text, tree, functions, .. } = &*self.0;
+        let (part, Evaluation { value, errors }) = evaluate::failing_part(tree, functions, event)?;
+        Some(FailingPart { text: &text[tree.span(part)], attributes: analysis::attributes(tree, part), value, errors })
+    }
+
+    /// The names of the attributes that the expression asks for, in lower case, in the order of its text, each once.
+    pub fn attributes(&self) -> Vec<&str> {
+        analysis::attributes(&self.0.tree, self.0.tree.root())
     }
 
     /// What is legal in the language and yet hardly meant: to be told to whoever writes the expression.

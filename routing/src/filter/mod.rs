@@ -5,7 +5,10 @@
 //! attribute that an event does not have matches nothing. The filters of a subscription are a conjunction, so none at all
 //! match every event.
 
+mod explain;
 mod parse;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fmt;
 
@@ -16,6 +19,7 @@ use tidegate_schemas::Event;
 
 use crate::cesql::Expression;
 
+pub use explain::{Explanation, FailedPredicate, Found, explain};
 pub use parse::{FilterFault, PathSegment, parse_filters};
 
 /// One filter expression. It can only be had by [`parse_filters`] or its constructors, so its lists are never empty.
@@ -53,8 +57,26 @@ impl Pairs {
         self.0.iter().find(|(candidate, _)| candidate == name).map(|(_, text)| text)
     }
 
-    fn all(&self, event: &Event, test: impl Fn(&str, &str) -> bool) -> bool {
-        self.0.iter().all(|(name, text)| event.attribute(name).is_some_and(|value| test(&value, text)))
+    fn all(&self, event: &Event, comparison: Comparison) -> bool {
+        self.0.iter().all(|(name, text)| event.attribute(name).is_some_and(|value| comparison.holds(&value, text)))
+    }
+}
+
+/// How `exact`, `prefix` and `suffix` compare an attribute with a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Comparison {
+    Exact,
+    Prefix,
+    Suffix,
+}
+
+impl Comparison {
+    fn holds(self, value: &str, text: &str) -> bool {
+        match self {
+            Self::Exact => value == text,
+            Self::Prefix => value.starts_with(text),
+            Self::Suffix => value.ends_with(text),
+        }
     }
 }
 
@@ -62,9 +84,9 @@ impl Filter {
     /// Whether the event passes.
     pub fn matches(&self, event: &Event) -> bool {
         match self {
-            Self::Exact(pairs) => pairs.all(event, |value, text| value == text),
-            Self::Prefix(pairs) => pairs.all(event, |value, text| value.starts_with(text)),
-            Self::Suffix(pairs) => pairs.all(event, |value, text| value.ends_with(text)),
+            Self::Exact(pairs) => pairs.all(event, Comparison::Exact),
+            Self::Prefix(pairs) => pairs.all(event, Comparison::Prefix),
+            Self::Suffix(pairs) => pairs.all(event, Comparison::Suffix),
             Self::All(filters) => filters.iter().all(|filter| filter.matches(event)),
             Self::Any(filters) => filters.iter().any(|filter| filter.matches(event)),
             Self::Not(filter) => !filter.matches(event),
@@ -102,11 +124,6 @@ impl Filter {
 /// Whether an event passes all filters of a subscription.
 pub fn matches_all(filters: &[Filter], event: &Event) -> bool {
     filters.iter().all(|filter| filter.matches(event))
-}
-
-/// The first filter of a subscription that the event does not pass, with its index: what an event's passport names.
-pub fn first_failing<'a>(filters: &'a [Filter], event: &Event) -> Option<(usize, &'a Filter)> {
-    filters.iter().enumerate().find(|(_, filter)| !filter.matches(event))
 }
 
 /// The filter as its JSON text, which is what the user wrote but for blanks and the order of pairs.
