@@ -13,6 +13,8 @@ use tidegate_backbone::{Cursor, Position};
 use tidegate_routing::cesql::Expression;
 use tidegate_schemas::{http as binding, json, limits};
 
+use super::openapi::schemas::CloudEvent;
+use super::openapi::{READ, refusals};
 use super::query::{Query, encode};
 use super::topics::find;
 use super::{Shared, time};
@@ -59,6 +61,42 @@ impl Form {
     }
 }
 
+refusals! {
+    Refusals: READ, &[
+        Code::InvalidArgument, Code::TopicNotFound, Code::NotFound, Code::NotAcceptable, Code::PositionLost,
+    ];
+}
+
+/// Read a topic back
+///
+/// As a page, which is followed by the one that `Link` names with `rel="next"`; as lines, a page too; or as a stream of
+/// server-sent events that goes on with what is published (`Accept: text/event-stream`; `Last-Event-ID` resumes).
+#[utoipa::path(get, path = "/topics/{topic}/events", operation_id = "readEvents", tag = "Events",
+    params(
+        ("topic" = String, Path, description = "The topic's name.", example = "orders"),
+        ("from" = Option<String>, Query, description = "Where to begin: `earliest` (default of pages), `latest` (default of \
+            streams), a position that the gateway gave, an RFC 3339 time, or an offset together with `partition`.",
+            example = "earliest"),
+        ("to" = Option<String>, Query, description = "Where to end, in the same forms; `latest` where nothing is given. Not \
+            for streams."),
+        ("filter" = Option<String>, Query, description = "Only events that this expression of CloudEvents SQL lets pass.",
+            example = "type LIKE 'com.example.%'"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The most events of a page; 100 where \
+            nothing is given. Not for streams."),
+        ("partition" = Option<u32>, Query, description = "Only this partition."),
+        ("Last-Event-ID" = Option<String>, Header, description = "Streams: the `id` of the last event that was seen."),
+    ),
+    responses(
+        (status = 200, description = "The events.", content(
+            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+            (CloudEvent = "application/x-ndjson"),
+            (String = "text/event-stream"),
+        ), headers(
+            ("tidegate-position" = String, description = "Where the page ends, or where the stream begins."),
+            ("Link" = String, description = "The next page, with `rel=\"next\"`; absent from the last."),
+        )),
+        Refusals
+    ))]
 pub(super) async fn read(
     State(api): State<Shared>,
     Path(name): Path<String>,

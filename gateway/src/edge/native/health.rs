@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 
 use super::Shared;
+use super::openapi::{READ, refusals};
 use crate::edge::problem::{Code, Problem};
 use crate::telemetry::metrics::CONTENT_TYPE;
 
@@ -52,17 +53,37 @@ impl Readiness {
     }
 }
 
-/// Whether the process is alive at all.
+refusals! {
+    Alive: ;
+    Ready: READ;
+}
+
+/// Ask whether the process is alive
+///
+/// Answers as long as requests are answered at all.
+#[utoipa::path(get, path = "/livez", operation_id = "getLiveness", tag = "Operation",
+    responses((status = 200, description = "It is alive.", body = String, example = json!("ok\n")), Alive))]
 pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// Whether requests should come here.
+/// Ask whether requests should come here
+///
+/// Not before everything is open, and no more once shutdown begins or the log has failed.
+#[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Operation",
+    responses((status = 200, description = "It is ready.", body = String, example = json!("ok\n")), Ready))]
 pub(super) async fn ready(State(api): State<Shared>) -> Result<&'static str, Problem> {
     api.readiness.check().map(|()| "ok\n")
 }
 
-/// The figures, as OpenMetrics text.
+/// Get the figures
+///
+/// In the OpenMetrics text format.
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Operation",
+    responses(
+        (status = 200, description = "The figures.", body = String, content_type = "application/openmetrics-text"),
+        Alive
+    ))]
 pub(super) async fn metrics(State(api): State<Shared>) -> Response {
     for subscription in api.pubsub.subscriptions() {
         if let Some(status) = api.pubsub.status(&subscription) {

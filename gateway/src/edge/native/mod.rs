@@ -5,6 +5,7 @@ mod change;
 mod dead_letters;
 mod events;
 mod health;
+mod openapi;
 mod publish;
 mod query;
 mod subscriptions;
@@ -14,8 +15,9 @@ mod topics;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
 use tidegate_schemas::limits::Limits;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::blocks::pubsub::PubSub;
 use crate::telemetry::Metrics;
@@ -42,19 +44,27 @@ type Shared = Arc<Api>;
 
 /// The routes.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/events", post(publish::to_default))
-        .route("/topics", get(topics::list))
-        .route("/topics/{topic}", get(topics::show).put(topics::create).delete(topics::delete).post(publish::to_topic))
-        .route("/topics/{topic}/events", get(events::read))
-        .route("/subscriptions", get(subscriptions::list))
-        .route("/subscriptions/{id}", get(subscriptions::show))
-        .route("/subscriptions/{id}/pause", post(subscriptions::pause))
-        .route("/subscriptions/{id}/resume", post(subscriptions::resume))
-        .route("/subscriptions/{id}/dead-letters", get(dead_letters::list).delete(dead_letters::drop_some))
-        .route("/subscriptions/{id}/dead-letters/redrive", post(dead_letters::redrive))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .with_state(Arc::new(api))
+    Router::from(routes()).with_state(Arc::new(api))
 }
+
+/// The routes with their descriptions.
+fn routes() -> OpenApiRouter<Shared> {
+    openapi::described()
+        .routes(routes!(publish::to_default))
+        .routes(routes!(topics::list))
+        .routes(routes!(topics::show, topics::create, topics::delete, publish::to_topic))
+        .routes(routes!(events::read))
+        .routes(routes!(subscriptions::list))
+        .routes(routes!(subscriptions::show))
+        .routes(routes!(subscriptions::pause))
+        .routes(routes!(subscriptions::resume))
+        .routes(routes!(dead_letters::list, dead_letters::drop_some))
+        .routes(routes!(dead_letters::redrive))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(openapi::show))
+}
+
+#[cfg(test)]
+mod tests;

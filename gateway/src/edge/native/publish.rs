@@ -15,8 +15,11 @@ use tidegate_schemas::http::{Message, ReadError};
 use tidegate_schemas::limits::Limit;
 use tidegate_schemas::{Event, Fault, Value, http as binding};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::change::sentence;
+use super::openapi::schemas::CloudEvent;
+use super::openapi::{BODY, WRITE, refusals};
 use super::query::Query;
 use super::{Api, Shared};
 use crate::edge::listener::read_body;
@@ -30,16 +33,41 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const TYPE_DEFAULT: &str = "tidegate.wrapped";
 const SOURCE_DEFAULT: &str = "/tidegate";
 
-/// A receipt as it is answered.
-#[derive(Serialize)]
+/// Where an event is stored, and how durably.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Receipt, examples(json!({
+    "id": "A-1", "source": "/shop", "topic": "orders", "partition": 0, "offset": 17, "durability": "fsync"
+})))]
 struct Document<'a> {
+    /// The event's id.
     id: &'a str,
+    /// The event's source.
     source: &'a str,
     topic: &'a str,
     partition: u32,
+    /// Where the broker tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
+    /// `memory`, `os`, `replicated`, `fsync` or `fsync-quorum`.
     durability: &'static str,
+}
+
+/// What a publish is answered with.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Receipts)]
+#[serde(untagged)]
+enum Published<'a> {
+    /// Of one event.
+    One(Document<'a>),
+    /// Of a batch, in its order.
+    Batch(Vec<Document<'a>>),
+}
+
+refusals! {
+    Refusals: BODY, WRITE, &[
+        Code::InvalidEvent, Code::InvalidArgument, Code::Forbidden, Code::TopicNotFound, Code::NotFound,
+        Code::EventTooLarge, Code::UnsupportedMediaType,
+    ];
 }
 
 impl<'a> From<&'a Receipt> for Document<'a> {
@@ -55,10 +83,47 @@ impl<'a> From<&'a Receipt> for Document<'a> {
     }
 }
 
+/// Publish to the topic `events`
+///
+/// As `POST /topics/{topic}`.
+#[utoipa::path(post, path = "/events", operation_id = "publishToDefault", tag = "Events",
+    params(
+        ("type" = Option<String>, Query, description = "Wrapping: the event's type."),
+        ("source" = Option<String>, Query, description = "Wrapping: the event's source."),
+        ("subject" = Option<String>, Query, description = "Wrapping: the event's subject."),
+        ("partitionkey" = Option<String>, Query, description = "Wrapping: the event's key."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Wrapping: the event's id."),
+    ),
+    request_body(description = "As of `POST /topics/{topic}`.", content(
+        (CloudEvent = "application/cloudevents+json"),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        ("*/*"),
+    )),
+    responses((status = 202, description = "Stored.", body = Published<'static>), Refusals))]
 pub(super) async fn to_default(State(api): State<Shared>, request: Request) -> Result<Response, Problem> {
     publish(&api, DEFAULT_TOPIC.to_owned(), request).await
 }
 
+/// Publish to a topic
+///
+/// One event in binary mode (`ce-` headers) or structured mode, or a batch. A body that is no CloudEvent is wrapped into
+/// one from the query and the headers. The answer comes when the events are stored as durably as the receipt says. A batch
+/// is checked whole, then stored event by event: where only some are stored, the problem carries `receipts`.
+#[utoipa::path(post, path = "/topics/{topic}", operation_id = "publish", tag = "Events",
+    params(
+        ("topic" = String, Path, description = "The topic's name.", example = "orders"),
+        ("type" = Option<String>, Query, description = "Wrapping: the event's type; `tidegate.wrapped` where none is given."),
+        ("source" = Option<String>, Query, description = "Wrapping: the event's source; `/tidegate` where none is given."),
+        ("subject" = Option<String>, Query, description = "Wrapping: the event's subject."),
+        ("partitionkey" = Option<String>, Query, description = "Wrapping: the event's key."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Wrapping: the event's id, so that it can be sent again."),
+    ),
+    request_body(description = "The event, the batch, or data to be wrapped.", content(
+        (CloudEvent = "application/cloudevents+json"),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        ("*/*"),
+    )),
+    responses((status = 202, description = "Stored.", body = Published<'static>), Refusals))]
 pub(super) async fn to_topic(
     State(api): State<Shared>,
     Path(topic): Path<String>,
@@ -97,7 +162,7 @@ async fn one(api: &Api, topic: &Topic, event: Event) -> Result<Response, Problem
     let began = Instant::now();
     let receipt = api.pubsub.publish(topic, event).await?;
     api.metrics.appended(began.elapsed());
-    let document = serde_json::to_vec(&Document::from(&receipt)).unwrap_or_default();
+    let document = serde_json::to_vec(&Published::One(Document::from(&receipt))).unwrap_or_default();
     Ok((StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
 
@@ -108,6 +173,7 @@ async fn many(api: &Api, topic: &Topic, events: Vec<Event>) -> Result<Response, 
     let receipts: Vec<Option<Document<'_>>> =
         outcomes.iter().map(|outcome| outcome.as_ref().ok().map(Document::from)).collect();
     let Some(error) = worst(outcomes.iter().filter_map(|outcome| outcome.as_ref().err())) else {
+        let receipts = Published::Batch(receipts.into_iter().flatten().collect());
         let document = serde_json::to_vec(&receipts).unwrap_or_default();
         return Ok((StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], document).into_response());
     };

@@ -9,39 +9,59 @@ use serde::{Deserialize, Serialize};
 use tidegate_backbone::catalogue::{Order, Origin, Subscription};
 use tidegate_backbone::consume::Standing;
 use tidegate_routing::{Filter, TopicPattern};
+use utoipa::ToSchema;
 
 use super::body::read_json;
+use super::openapi::{BODY, WRITE, refusals, schemas};
 use super::{Api, Shared};
 use crate::edge::problem::{Code, Problem};
 
-#[derive(Serialize)]
+/// A subscription, as the CloudEvents Subscriptions API has it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Subscription)]
 struct Document<'a> {
     id: &'a str,
+    /// `HTTP`.
     protocol: &'static str,
+    /// Where the events go.
     sink: &'a str,
+    /// All of them pass.
+    #[schema(value_type = Vec<schemas::Filter>)]
     filters: &'a [Filter],
     config: Config<'a>,
+    #[schema(schema_with = schemas::origin)]
     origin: &'a Origin,
     status: Status,
 }
 
-#[derive(Serialize)]
+/// What is ours of a subscription.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SubscriptionConfig)]
 struct Config<'a> {
+    /// Names, or patterns with `*` for one segment and `**` for the rest.
+    #[schema(value_type = Vec<String>)]
     topics: &'a [TopicPattern],
     delivery: Delivery<'a>,
 }
 
-#[derive(Serialize)]
+/// How events are delivered.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Delivery<'a> {
+    #[schema(schema_with = schemas::order)]
     order: Order,
+    /// Deliveries that are out at once.
     max_in_flight: u32,
+    /// How long one attempt may take.
+    #[schema(examples("15s"))]
     timeout: String,
     retry: Retry,
+    /// Where events go that cannot be delivered.
     dead_letter_topic: &'a str,
 }
 
-#[derive(Serialize)]
+/// When to try again, and when to stop.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Retry {
     max_attempts: u32,
@@ -50,15 +70,23 @@ struct Retry {
     max: String,
 }
 
-#[derive(Serialize)]
+/// How a subscription stands.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SubscriptionStatus)]
 #[serde(rename_all = "camelCase")]
 struct Status {
+    /// `active`, `paused`, `unreachable` or `ended`.
     standing: &'static str,
+    /// Why it is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Events in memory that wait for their turn.
     queued: usize,
+    /// Events that wait for their next attempt.
     parked: usize,
+    /// Deliveries that are out.
     in_flight: u32,
+    /// Events of its topics that were not looked at yet.
     behind: u64,
 }
 
@@ -111,23 +139,51 @@ pub(super) fn find(api: &Api, name: &str) -> Result<std::sync::Arc<Subscription>
         .ok_or_else(|| Problem::new(Code::SubscriptionNotFound, format!("There is no subscription {name}.")))
 }
 
+refusals! {
+    ListRefusals: ;
+    ShowRefusals: &[Code::SubscriptionNotFound];
+    PauseRefusals: BODY, WRITE, &[Code::InvalidArgument, Code::SubscriptionNotFound, Code::NotFound];
+    ResumeRefusals: WRITE, &[Code::SubscriptionNotFound, Code::NotFound];
+}
+
+/// List the subscriptions
+///
+/// Every subscription with how it stands, by name.
+#[utoipa::path(get, path = "/subscriptions", operation_id = "listSubscriptions", tag = "Subscriptions",
+    responses((status = 200, description = "The subscriptions.", body = Vec<Document<'static>>), ListRefusals))]
 pub(super) async fn list(State(api): State<Shared>) -> Response {
     let subscriptions = api.pubsub.subscriptions();
     let documents: Vec<_> = subscriptions.iter().map(|subscription| document(&api, subscription)).collect();
     Json(documents).into_response()
 }
 
+/// Show a subscription
+///
+/// What it asks for and how it stands.
+#[utoipa::path(get, path = "/subscriptions/{id}", operation_id = "getSubscription", tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id.", example = "large-orders")),
+    responses((status = 200, description = "The subscription.", body = Document<'static>), ShowRefusals))]
 pub(super) async fn show(State(api): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
     let subscription = find(&api, &name)?;
     Ok(Json(document(&api, &subscription)).into_response())
 }
 
-#[derive(Default, Deserialize)]
+/// Why a subscription is paused.
+#[derive(Default, Deserialize, ToSchema)]
+#[schema(examples(json!({"reason": "maintenance"})))]
 #[serde(deny_unknown_fields)]
 struct Pause {
+    /// Shown with the subscription.
     reason: Option<String>,
 }
 
+/// Pause a subscription
+///
+/// Its events wait; those that are out end as they do.
+#[utoipa::path(post, path = "/subscriptions/{id}/pause", operation_id = "pauseSubscription", tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id.", example = "large-orders")),
+    request_body(content = Option<Pause>, description = "May be left out."),
+    responses((status = 200, description = "It is paused.", body = Document<'static>), PauseRefusals))]
 pub(super) async fn pause(
     State(api): State<Shared>,
     Path(name): Path<String>,
@@ -139,6 +195,12 @@ pub(super) async fn pause(
     Ok(Json(document(&api, &subscription)).into_response())
 }
 
+/// Resume a subscription
+///
+/// Deliveries go on where they stood.
+#[utoipa::path(post, path = "/subscriptions/{id}/resume", operation_id = "resumeSubscription", tag = "Subscriptions",
+    params(("id" = String, Path, description = "The subscription's id.", example = "large-orders")),
+    responses((status = 200, description = "It is not paused.", body = Document<'static>), ResumeRefusals))]
 pub(super) async fn resume(State(api): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
     let subscription = api.pubsub.pause(&ByteString::from(name), None).await?;
     Ok(Json(document(&api, &subscription)).into_response())

@@ -8,51 +8,82 @@ use serde::{Deserialize, Serialize};
 use tidegate_backbone::catalogue::{Origin, Topic, TopicSpec};
 use tidegate_backbone::{Cursor, LogInfo};
 use tidegate_routing::KeyFrom;
+use utoipa::ToSchema;
 
 use super::body::read_json;
+use super::openapi::{BODY, READ, WRITE, refusals, schemas};
 use super::publish::topic_name;
 use super::{Api, Shared, time};
 use crate::edge::problem::{Code, Problem};
 
-#[derive(Serialize)]
+/// The topics.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Topics)]
 struct Listed {
+    /// By name.
     topics: Vec<Document>,
 }
 
-#[derive(Serialize)]
+/// A topic.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Topic)]
 #[serde(rename_all = "camelCase")]
 struct Document {
     name: String,
+    /// What is known of each partition.
     partitions: Vec<Partition>,
+    #[schema(schema_with = schemas::key_from)]
     key_from: KeyFrom,
     dedupe: Dedupe,
+    #[schema(schema_with = schemas::origin)]
     origin: Origin,
+    /// RFC 3339.
     created_at: String,
+    /// Behind the last event: whoever reads from here sees what is published afterwards.
     position: String,
+    /// Which subscriptions read it, by name.
     subscriptions: Vec<String>,
 }
 
-#[derive(Serialize)]
+/// A partition of a topic.
+#[derive(Serialize, ToSchema)]
 struct Partition {
+    /// From 0.
     partition: u32,
+    /// The first offset that can be read.
     begin: u64,
+    /// The offset that the next event gets.
     end: u64,
+    /// What it takes on the disk.
     bytes: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+/// How duplicates are found.
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Dedupe {
+    /// How long ago an event of the same source and id makes one a duplicate; `0s` turns it off.
+    #[schema(examples("2m"))]
     window: String,
 }
 
 /// What a topic is created with; the fields of the `Topic` resource's `spec` that there are now.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
+#[schema(as = TopicSpec, examples(json!({"partitions": 4, "dedupe": {"window": "2m"}})))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wanted {
+    /// Fixed for the topic's life.
     partitions: Option<u32>,
+    #[schema(schema_with = schemas::key_from)]
     key_from: Option<KeyFrom>,
     dedupe: Option<Dedupe>,
+}
+
+refusals! {
+    ListRefusals: READ, &[Code::NotFound];
+    ShowRefusals: READ, &[Code::InvalidArgument, Code::TopicNotFound, Code::NotFound];
+    CreateRefusals: BODY, WRITE, &[Code::InvalidArgument, Code::InvalidResource, Code::Forbidden, Code::OwnedByFile];
+    DeleteRefusals: WRITE, &[Code::InvalidArgument, Code::TopicNotFound, Code::NotFound, Code::OwnedByFile];
 }
 
 async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
@@ -80,6 +111,11 @@ async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
     })
 }
 
+/// List the topics
+///
+/// Every topic with its partitions and who reads it, by name.
+#[utoipa::path(get, path = "/topics", operation_id = "listTopics", tag = "Topics",
+    responses((status = 200, description = "The topics.", body = Listed), ListRefusals))]
 pub(super) async fn list(State(api): State<Shared>) -> Result<Response, Problem> {
     let mut topics = Vec::new();
     for topic in api.pubsub.topics() {
@@ -94,11 +130,28 @@ pub(super) fn find(api: &Api, name: String) -> Result<std::sync::Arc<Topic>, Pro
     api.pubsub.topic(&name).ok_or_else(|| Problem::new(Code::TopicNotFound, format!("There is no topic {name}.")))
 }
 
+/// Show a topic
+///
+/// Its partitions with their ends, its settings, and the subscriptions that read it.
+#[utoipa::path(get, path = "/topics/{topic}", operation_id = "getTopic", tag = "Topics",
+    params(("topic" = String, Path, description = "The topic's name.", example = "orders")),
+    responses((status = 200, description = "The topic.", body = Document), ShowRefusals))]
 pub(super) async fn show(State(api): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
     let topic = find(&api, name)?;
     Ok(Json(document(&api, &topic).await?).into_response())
 }
 
+/// Create a topic, or bring one to these settings
+///
+/// The number of partitions and the key never change. A topic that a file owns changes only there.
+#[utoipa::path(put, path = "/topics/{topic}", operation_id = "putTopic", tag = "Topics",
+    params(("topic" = String, Path, description = "The topic's name.", example = "orders")),
+    request_body(content = Option<Wanted>, description = "May be left out: everything has a default."),
+    responses(
+        (status = 200, description = "It was there.", body = Document),
+        (status = 201, description = "It was created.", body = Document),
+        CreateRefusals
+    ))]
 pub(super) async fn create(
     State(api): State<Shared>,
     Path(name): Path<String>,
@@ -132,6 +185,12 @@ pub(super) async fn create(
     Ok((status, Json(document(&api, &topic).await?)).into_response())
 }
 
+/// Delete a topic with its events
+///
+/// A topic that a file owns is deleted only there.
+#[utoipa::path(delete, path = "/topics/{topic}", operation_id = "deleteTopic", tag = "Topics",
+    params(("topic" = String, Path, description = "The topic's name.", example = "orders")),
+    responses((status = 204, description = "It is gone."), DeleteRefusals))]
 pub(super) async fn delete(State(api): State<Shared>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     let topic = find(&api, name)?;
     if let Origin::File(file) = &topic.spec.origin {

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde::Serialize;
 use tidegate_schemas::{Fault, Faults};
+use utoipa::ToSchema;
 
 pub use code::Code;
 
@@ -33,22 +34,36 @@ pub struct Problem {
     allow: Option<HeaderValue>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// The document of RFC 9457.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document<'a> {
+    /// The page of the code.
     r#type: String,
+    /// What the code means, the same for every occurrence.
     title: &'static str,
     status: u16,
+    /// A name that never changes its meaning.
+    #[schema(examples("invalid-event"))]
     code: &'static str,
+    /// What is wrong with this request, and how to mend it.
     detail: &'a str,
+    /// Every fault of an event or a resource.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     faults: Vec<FaultDocument<'a>>,
+    /// What became of each event of a batch: its receipt, or `null`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
     receipts: Option<&'a [serde_json::Value]>,
 }
 
-#[derive(Serialize)]
+/// One fault.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Fault)]
 struct FaultDocument<'a> {
+    /// Which attribute or field.
     attribute: &'a str,
+    /// What is wrong with it.
     reason: &'a str,
 }
 
