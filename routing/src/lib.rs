@@ -5,7 +5,9 @@
 //! rule depends on time or chance, the time and the random bits are arguments, so that a test can replay any decision.
 
 pub mod answer;
+pub mod cel;
 pub mod cesql;
+mod demand;
 pub mod filter;
 pub mod hops;
 pub mod matching;
@@ -13,12 +15,15 @@ pub mod partition;
 pub mod pause;
 pub mod retry;
 pub mod topic;
+mod view;
 
 pub use answer::{Answer, Verdict};
 pub use cesql::Expression;
+pub use demand::Comparison;
 pub use filter::{Explanation, Filter, FilterFault, explain};
 pub use matching::{Matcher, SubscriptionId};
 pub use partition::KeyFrom;
 pub use pause::{PauseCause, PauseState};
 pub use retry::{RetryDecision, RetryHint, RetryPolicy};
 pub use topic::{TopicName, TopicPattern};
+pub use view::EventView;

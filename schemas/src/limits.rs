@@ -104,6 +104,18 @@ pub const CESQL_DEPTH: usize = 64;
 pub const CESQL_NODES: usize = 4_096;
 /// A text that a function of a CESQL expression makes; beyond it the function fails.
 pub const CESQL_TEXT_BYTES: usize = 256 * 1024;
+/// The text of one CEL expression.
+pub const CEL_BYTES: usize = 4 * 1024;
+/// Levels of nesting in a CEL expression; each operator of a chain is one.
+pub const CEL_DEPTH: usize = 32;
+/// Operators, values and functions in one CEL expression, those that its macros stand for counted.
+pub const CEL_NODES: usize = 1_024;
+/// Macros of a CEL expression that run over lists, each within the one before.
+pub const CEL_COMPREHENSIONS: usize = 2;
+/// Steps of one evaluation of a CEL expression: an element, or 64 bytes of text, that an operation visits or copies.
+pub const CEL_STEPS: u64 = 1_000_000;
+/// A compiled pattern of a CEL expression.
+pub const CEL_PATTERN_BYTES: usize = 256 * 1024;
 /// Appended how long before an event of the same source and id makes it a duplicate.
 pub const DEDUPE_WINDOW: Duration = Duration::from_secs(2 * 60);
 /// The longest such window that a topic may ask for.

@@ -216,7 +216,7 @@ metadata: {name: t}
             "f.yaml:7:21: `spec.filters[0].exact.type`: must be a text (put the value in quotes, attributes are compared as text)",
             "f.yaml:7:24: `spec.filters[0].exact.Kind`: no event has an attribute `Kind`: their names are lower-case letters and digits (correct the filter)",
             "f.yaml:8:12: `spec.filters[1].sql`: in the expression, line 1, column 15: expected a value and found the end (a value is an attribute, a number, a text in quotes, `TRUE`, `FALSE` or a function)",
-            "f.yaml:9:7: `spec.filters[2].prefx`: there is no filter dialect `prefx` (use exact, prefix, suffix, all, any, not, sql)",
+            "f.yaml:9:7: `spec.filters[2].prefx`: there is no filter dialect `prefx` (use exact, prefix, suffix, all, any, not, sql, cel)",
             "f.yaml:10:9: `spec.sink`: `htp://h/` has an unknown scheme (did you mean `http://`?)",
             "f.yaml:12:5: `spec.delivery.oder` is not known (did you mean `order`?)",
             "f.yaml:13:12: `spec.delivery.order`: `keys` is not known here (did you mean `key`?)",
@@ -243,7 +243,11 @@ fn faulty_expressions_are_told_with_both_places_and_no_variable() {
     - sql: a = 1 AND b = 2 OR NOT c = 3
     - sql: ${env:TOKEN}(1)
     - sql: region = '${env:TOKEN}
-    - sql: true",
+    - sql: true
+    - cel: |
+        event.data.amount > 100 &&
+          evnt.type == 'x'
+    - cel: event.data.name == '${env:TOKEN}",
         ),
         &[
             "f.yaml:10:11: `spec.filters[0].not.cesql`: in the expression, line 2, column 12: there is no operator `==` (write `=`)",
@@ -252,6 +256,8 @@ fn faulty_expressions_are_told_with_both_places_and_no_variable() {
             "f.yaml:13:12: `spec.filters[2].sql` is not valid with its variables filled in (check the variables in `${env:TOKEN}(1)`)",
             "f.yaml:14:12: `spec.filters[3].sql` is not valid with its variables filled in (check the variables in `region = '${env:TOKEN}`)",
             "f.yaml:15:12: `spec.filters[4].sql`: `sql` takes an expression as a text (put it in quotes, such as `\"type = 'com.example.placed'\"`)",
+            "f.yaml:17:9: `spec.filters[5].cel`: in the expression, line 2, column 3: there is no variable of this name (attributes are asked for as `event.type`, data as `event.data.amount`; put text into quotes)",
+            "f.yaml:19:12: `spec.filters[6].cel` is not valid with its variables filled in (check the variables in `event.data.name == '${env:TOKEN}`)",
         ],
     );
 }
@@ -264,7 +270,6 @@ kind: Subscription
 metadata: {name: s}
 spec:
   topics: [t]
-  filters: [{cel: 'event.data.amount > 100'}]
   sink: app://billing/orders
   replyTo: topic://order-replies
   delivery:
@@ -288,17 +293,16 @@ apiVersion: dapr.io/v2alpha1
 kind: Subscription
 ",
         &[
-            "f.yaml:6:14: `spec.filters[0].cel`: the dialect `cel` is not available in this version (use exact, prefix, suffix, all, any, not, sql)",
-            "f.yaml:7:9: `spec.sink`: `app://billing/orders` has the scheme `app`, which is not available in this version (use http, https or topic)",
-            "f.yaml:8:3: `spec.replyTo` is not available in this version (remove it; the body of an answer is not read)",
-            "f.yaml:10:18: `spec.delivery.onExhausted: pauseKey` is not available in this version (write `continue`, or remove the key)",
-            "f.yaml:11:13: `spec.delivery.retry.policy` is not available in this version (write maxAttempts, maxAge, initial and max out)",
-            "f.yaml:12:11: `spec.delivery.from`: `partition=0:17` is neither earliest nor latest nor a time, and positions are not available here in this version (write earliest, latest or a time such as `2026-10-21T07:28:00Z`)",
-            "f.yaml:17:20: `spec.topics[1]`: `state.carts` belongs to the gateway and cannot be read in this version (choose another topic)",
-            "f.yaml:17:40: `spec.sink`: `binding://mail` has the scheme `binding`, which is not available in this version (use http, https or topic)",
-            "f.yaml:19:72: `spec.schema` is not available in this version (remove it; data is not checked against schemas)",
-            "f.yaml:22:7: the kind `Component` of `dapr.io/v1alpha1` is not available in this version (use the kinds of `tidegate.dev/v1`, or remove the document)",
-            "f.yaml:27:7: the kind `Subscription` of `dapr.io/v2alpha1` is not available in this version (use the kinds of `tidegate.dev/v1`, or remove the document)",
+            "f.yaml:6:9: `spec.sink`: `app://billing/orders` has the scheme `app`, which is not available in this version (use http, https or topic)",
+            "f.yaml:7:3: `spec.replyTo` is not available in this version (remove it; the body of an answer is not read)",
+            "f.yaml:9:18: `spec.delivery.onExhausted: pauseKey` is not available in this version (write `continue`, or remove the key)",
+            "f.yaml:10:13: `spec.delivery.retry.policy` is not available in this version (write maxAttempts, maxAge, initial and max out)",
+            "f.yaml:11:11: `spec.delivery.from`: `partition=0:17` is neither earliest nor latest nor a time, and positions are not available here in this version (write earliest, latest or a time such as `2026-10-21T07:28:00Z`)",
+            "f.yaml:16:20: `spec.topics[1]`: `state.carts` belongs to the gateway and cannot be read in this version (choose another topic)",
+            "f.yaml:16:40: `spec.sink`: `binding://mail` has the scheme `binding`, which is not available in this version (use http, https or topic)",
+            "f.yaml:18:72: `spec.schema` is not available in this version (remove it; data is not checked against schemas)",
+            "f.yaml:21:7: the kind `Component` of `dapr.io/v1alpha1` is not available in this version (use the kinds of `tidegate.dev/v1`, or remove the document)",
+            "f.yaml:26:7: the kind `Subscription` of `dapr.io/v2alpha1` is not available in this version (use the kinds of `tidegate.dev/v1`, or remove the document)",
         ],
     );
 }

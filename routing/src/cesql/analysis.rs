@@ -1,71 +1,68 @@
-//! What an event must have to pass an expression, as far as an index can use it.
+//! What an expression asks the event for, and what an event must have to pass it, as far as an index can use it.
 //!
 //! An expression is passed where its value is `true` without an error. So every operand of an outermost `AND` was `true`
 //! without an error, and at least one of an `OR`, because those that fail make the whole fail.
 
-use super::ast::{Attribute, Comparison, Connective, Literal, Node, NodeId, Tree};
+use super::ast::{Attribute, Comparison as Operator, Connective, Literal, Node, NodeId, Tree};
+use crate::demand::{Alternatives, Comparison, Demand, either, strictest};
 
-pub(super) fn required_equalities(tree: &Tree) -> Vec<(&str, &str)> {
+/// What an event must meet; each of the alternatives holds.
+pub(super) fn demands(tree: &Tree) -> Vec<Alternatives> {
     let mut found = Vec::new();
-    collect_equalities(tree, tree.root(), &mut found);
+    collect(tree, tree.root(), &mut found);
     found
 }
 
-fn collect_equalities<'t>(tree: &'t Tree, id: NodeId, found: &mut Vec<(&'t str, &'t str)>) {
+fn collect(tree: &Tree, id: NodeId, found: &mut Vec<Alternatives>) {
     match tree.node(id) {
         Node::Connective(Connective::And, operands) => {
-            operands.iter().for_each(|operand| collect_equalities(tree, *operand, found));
-        }
-        node => found.extend(equality(tree, node)),
-    }
-}
-
-/// The attribute and the text that it must equal.
-fn equality<'t>(tree: &'t Tree, node: &'t Node) -> Option<(&'t str, &'t str)> {
-    let Node::Comparison(Comparison::Equal, left, right) = node else { return None };
-    match (tree.node(*left), tree.node(*right)) {
-        // The type on the right decides, so the attribute is compared as a String whatever its type.
-        (Node::Attribute(attribute), Node::Literal(Literal::String(text))) => Some((&attribute.name, text)),
-        // An extension may be of another type, to which the text would be cast; the others are Strings.
-        (Node::Literal(Literal::String(text)), Node::Attribute(Attribute { name, core: true })) => Some((name, text)),
-        _ => None,
-    }
-}
-
-pub(super) fn required_values<'t>(tree: &'t Tree, attribute: &str) -> Option<Vec<&'t str>> {
-    values(tree, tree.root(), attribute)
-}
-
-fn values<'t>(tree: &'t Tree, id: NodeId, name: &str) -> Option<Vec<&'t str>> {
-    match tree.node(id) {
-        // Each list holds, so the shortest says most.
-        Node::Connective(Connective::And, operands) => {
-            operands.iter().filter_map(|operand| values(tree, *operand, name)).min_by_key(Vec::len)
+            operands.iter().for_each(|operand| collect(tree, *operand, found));
         }
         Node::Connective(Connective::Or, operands) => {
-            let mut all = Vec::new();
-            for operand in operands {
-                all.extend(values(tree, *operand, name)?);
+            let branch = |operand: &NodeId| {
+                let mut all = Vec::new();
+                collect(tree, *operand, &mut all);
+                strictest(all)
+            };
+            found.extend(either(operands.iter().map(branch)));
+        }
+        Node::Like { operand, pattern, negated: false } => {
+            // Whatever the type of an attribute is, `LIKE` looks at its text.
+            let Node::Attribute(attribute) = tree.node(*operand) else { return };
+            let (first, last) = pattern.ends();
+            let exact = pattern.exact().map(|text| (Comparison::Exact, text));
+            let tests = exact.into_iter().chain(first.map(|text| (Comparison::Prefix, text)));
+            for (comparison, text) in tests.chain(last.map(|text| (Comparison::Suffix, text))) {
+                found.extend(Demand::new(comparison, &attribute.name, text).map(|demand| vec![demand]));
             }
-            all.sort_unstable();
-            all.dedup();
-            Some(all)
         }
         Node::In { operand, elements, negated: false } => {
             // The type of the left decides: one of the specification's attributes is a String.
-            let Node::Attribute(Attribute { name: found, core: true }) = tree.node(*operand) else { return None };
-            let texts = elements.iter().map(|element| match tree.node(*element) {
-                Node::Literal(Literal::String(text)) => Some(&**text),
-                Node::Literal(Literal::Boolean(true)) => Some("true"),
-                Node::Literal(Literal::Boolean(false)) => Some("false"),
-                _ => None,
-            });
-            let mut texts: Vec<_> = (**found == *name).then(|| texts.collect::<Option<_>>()).flatten()?;
-            texts.sort_unstable();
-            texts.dedup();
-            Some(texts)
+            let Node::Attribute(Attribute { name, core: true }) = tree.node(*operand) else { return };
+            let demand = |element: &NodeId| {
+                let text = match tree.node(*element) {
+                    Node::Literal(Literal::String(text)) => &**text,
+                    Node::Literal(Literal::Boolean(true)) => "true",
+                    Node::Literal(Literal::Boolean(false)) => "false",
+                    _ => return None,
+                };
+                Demand::new(Comparison::Exact, name, text).map(|demand| vec![demand])
+            };
+            found.extend(either(elements.iter().map(demand)));
         }
-        node => equality(tree, node).filter(|(found, _)| *found == name).map(|(_, text)| vec![text]),
+        Node::Comparison(Operator::Equal, left, right) => {
+            let (attribute, text) = match (tree.node(*left), tree.node(*right)) {
+                // The type on the right decides, so the attribute is compared as a String whatever its type.
+                (Node::Attribute(attribute), Node::Literal(Literal::String(text))) => (attribute, text),
+                // An extension may be of another type, to which the text would be cast; the others are Strings.
+                (Node::Literal(Literal::String(text)), Node::Attribute(attribute @ Attribute { core: true, .. })) => {
+                    (attribute, text)
+                }
+                _ => return,
+            };
+            found.extend(Demand::new(Comparison::Exact, &attribute.name, text).map(|demand| vec![demand]));
+        }
+        _ => {}
     }
 }
 

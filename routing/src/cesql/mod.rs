@@ -54,6 +54,8 @@ pub use value::{Type, Value};
 
 use ast::Tree;
 
+use crate::demand::Alternatives;
+
 /// The error types of CESQL 3.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorKind {
@@ -192,16 +194,9 @@ impl Expression {
         &self.0.objections
     }
 
-    /// Attributes with a text that each must equal: an event that differs in one of them does not pass. They are the
-    /// operands of the form `attribute = 'text'` of the outermost conjunction, in the order of the text.
-    pub fn required_equalities(&self) -> Vec<(&str, &str)> {
-        analysis::required_equalities(&self.0.tree)
-    }
-
-    /// Values of an attribute such that an event with any other value, or without the attribute, does not pass; nothing
-    /// where the expression has no such list. Beside equalities it understands `IN`, and `OR` where each side has a list.
-    pub fn required_values(&self, attribute: &str) -> Option<Vec<&str>> {
-        analysis::required_values(&self.0.tree, attribute)
+    /// What an event must have to pass, as far as an index can use it. All of them hold.
+    pub(crate) fn demands(&self) -> Vec<Alternatives> {
+        analysis::demands(&self.0.tree)
     }
 }
 

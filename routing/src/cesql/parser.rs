@@ -25,7 +25,17 @@ pub struct Position {
 }
 
 impl Position {
-    fn of(text: &str, offset: usize) -> Self {
+    /// The place of a line and a column, or the nearest before it that the text has.
+    pub(crate) fn at(text: &str, line: usize, column: usize) -> Self {
+        let lines = text.split_inclusive('\n');
+        let before: usize = lines.take(line.saturating_sub(1)).map(str::len).sum();
+        let this = text[before..].split('\n').next().unwrap_or_default();
+        let within = this.char_indices().nth(column.saturating_sub(1)).map_or(this.len(), |(offset, _)| offset);
+        Self::of(text, before + within)
+    }
+
+    /// The place behind so many bytes.
+    pub(crate) fn of(text: &str, offset: usize) -> Self {
         let before = &text[..text.floor_char_boundary(offset)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Self {

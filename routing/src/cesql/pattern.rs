@@ -84,6 +84,22 @@ impl Pattern {
         true
     }
 
+    /// The one text that fits, where there is no wildcard.
+    pub(super) fn exact(&self) -> Option<&str> {
+        match &self.pieces[..] {
+            [only] => only.literal(),
+            _ => None,
+        }
+    }
+
+    /// The texts with which everything begins and ends that fits a pattern with `%`, as far as they are known.
+    pub(super) fn ends(&self) -> (Option<&str>, Option<&str>) {
+        match &self.pieces[..] {
+            [first, .., last] => (first.literal(), last.literal()),
+            _ => (None, None),
+        }
+    }
+
     /// The pattern as text, escapes and all. Several `%` in a row have become one.
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
@@ -123,8 +139,15 @@ impl Piece {
         }
     }
 
+    fn literal(&self) -> Option<&str> {
+        match self {
+            Self::Literal(text) => Some(text),
+            Self::Wild(_) => None,
+        }
+    }
+
     fn is_empty(&self) -> bool {
-        matches!(self, Self::Literal(text) if text.is_empty())
+        self.literal().is_some_and(str::is_empty)
     }
 
     fn prepare_search(&mut self) {

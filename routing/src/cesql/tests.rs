@@ -5,6 +5,7 @@ use tidegate_schemas::limits::{CESQL_BYTES, CESQL_DEPTH, CESQL_NODES, CESQL_TEXT
 use tidegate_schemas::{Event, Value as AttributeValue};
 
 use super::*;
+use crate::demand::Demand;
 
 fn event() -> Event {
     Event::builder("7", "/shop", "com.example.placed")
@@ -322,25 +323,36 @@ fn functions_are_told_apart_by_name_and_arity() {
 
 #[test]
 fn what_an_event_must_have_is_found() {
-    let parse = |text: &str| Expression::parse(text).unwrap();
-    let equalities = |text: &str| -> Vec<(String, String)> {
-        let expression = parse(text);
-        expression.required_equalities().iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    let demands = |text: &str| {
+        let one = |demand: &Demand| format!("{} {:?} {}", demand.attribute, demand.comparison, demand.text);
+        let either = |alternatives: Alternatives| alternatives.iter().map(one).collect::<Vec<_>>().join(" or ");
+        Expression::parse(text).unwrap().demands().into_iter().map(either).collect::<Vec<_>>()
     };
-    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(
-        equalities("type = 'a' AND (region = 'eu' AND count > 2) AND 'x' = subject AND 'y' = extra AND id != '1'"),
-        [pair("type", "a"), pair("region", "eu"), pair("subject", "x")]
+        demands("type = 'a' AND (region = 'eu' AND count > 2) AND 'x' = subject AND 'y' = extra AND id != '1'"),
+        ["type Exact a", "region Exact eu", "subject Exact x"]
     );
-    assert_eq!(equalities("type = 'a' OR id = '1'"), []);
-    assert_eq!(equalities("NOT (type = 'a')"), []);
-    let values = |text: &str| parse(text).required_values("type").map(|values| values.join(" "));
-    assert_eq!(values("type = 'b' OR type IN ('a', 'b', TRUE)").as_deref(), Some("a b true"));
-    assert_eq!(values("type IN ('a', 'b') AND type = 'c'").as_deref(), Some("c"));
-    for open in
-        ["type NOT IN ('a')", "type = id", "type IN ('a', id)", "type = 5", "type = 'a' XOR flag", "type != 'a'"]
-    {
-        assert_eq!(values(open), None, "{open}");
+    assert_eq!(demands("type = 'b' OR type IN ('a', 'b', TRUE)"), ["type Exact a or type Exact b or type Exact true"]);
+    assert_eq!(demands("type = 'b' OR (LENGTH(id) > 2 AND flag = 'x')"), ["flag Exact x or type Exact b"]);
+    assert_eq!(
+        demands("type LIKE 'a%b_%c' AND count LIKE '_a%' AND flag LIKE 'x' AND id LIKE '%\\\\%'"),
+        ["type Prefix a", "type Suffix c", "flag Exact x", "id Suffix \\%"]
+    );
+    for open in [
+        "type NOT IN ('a')",
+        "type = id",
+        "type IN ('a', id)",
+        "region IN ('a')",
+        "type = 5",
+        "type = 'a' XOR flag",
+        "type != 'a'",
+        "type = 'a' OR id != '1'",
+        "NOT (type = 'a')",
+        "type LIKE '%'",
+        "type NOT LIKE 'a%'",
+        "type LIKE '_'",
+    ] {
+        assert!(demands(open).is_empty(), "{open}");
     }
 }
 
@@ -438,14 +450,12 @@ proptest! {
         }
         // What an index is told holds for every event that passes.
         if passes {
-            for (name, value) in expression.required_equalities() {
-                prop_assert!(event.attribute(name).is_some_and(|found| found == value));
-            }
-            for name in ["type", "id", "region", "count"] {
-                if let Some(values) = expression.required_values(name) {
-                    let found = event.attribute(name);
-                    prop_assert!(found.is_some_and(|found| values.contains(&&*found)));
-                }
+            for alternatives in expression.demands() {
+                let met = alternatives.iter().any(|demand| {
+                    let found = event.attribute(&demand.attribute);
+                    found.is_some_and(|found| demand.comparison.holds(&found, &demand.text))
+                });
+                prop_assert!(met, "{:?}", alternatives);
             }
         }
     }

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use tidegate_schemas::Event;
 use tidegate_schemas::limits::{EXPLANATION_PREDICATES, EXPLANATION_TEXT_BYTES};
 
-use super::{Comparison, Filter, Pairs};
-use crate::cesql::Expression;
+use super::{Filter, Pairs};
+use crate::demand::Comparison;
+use crate::view::EventView;
+use crate::{cel, cesql};
 
 /// Whether an event passes the filters of a subscription, and what decided it where it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ pub struct FailedPredicate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Found {
-    /// The name of an attribute.
+    /// The name of an attribute, or `data` with the names of the members that lead to a value in it.
     pub name: String,
     /// Its value as text; nothing where the event does not have it.
     pub value: Option<String>,
@@ -62,18 +64,23 @@ pub struct Found {
 /// Every filter that fails is told, not only the first. Of a combination only the branches are told that made it fail: of
 /// `all` those that fail, of `any` all of them, and of `not` what holds within it.
 pub fn explain(filters: &[Filter], event: &Event) -> Explanation {
-    let mut walk = Walk { event, path: String::from("filters"), explanation: Explanation::default() };
+    explain_view(filters, &EventView::new(event))
+}
+
+/// As [`explain`], with what other filters have worked out of the event.
+pub fn explain_view(filters: &[Filter], view: &EventView<'_>) -> Explanation {
+    let mut walk = Walk { view, path: String::from("filters"), explanation: Explanation::default() };
     walk.explanation.matched = walk.each(filters, true).iter().all(|outcome| *outcome);
     walk.explanation
 }
 
-struct Walk<'e> {
-    event: &'e Event,
+struct Walk<'w, 'e> {
+    view: &'w EventView<'e>,
     path: String,
     explanation: Explanation,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// The outcomes of filters of a list. All are looked at, so that every one that fails is told.
     fn each(&mut self, filters: &[Filter], needed: bool) -> Vec<bool> {
         let filters = filters.iter().enumerate();
@@ -102,6 +109,7 @@ impl Walk<'_> {
             Filter::Any(filters) => walk.each(filters, needed).iter().any(|outcome| *outcome),
             Filter::Not(filter) => !walk.filter(filter, !needed),
             Filter::Sql(expression) => walk.sql(expression, needed),
+            Filter::Cel(expression) => walk.cel(expression, needed),
         });
         if outcome == needed {
             // The branches below that were not as needed have done no harm.
@@ -114,7 +122,7 @@ impl Walk<'_> {
     fn pairs(&mut self, pairs: &Pairs, comparison: Comparison, needed: bool) -> bool {
         let mut all = true;
         for (name, text) in pairs.iter() {
-            let value = self.event.attribute(name);
+            let value = self.view.event().attribute(name);
             let holds = value.as_deref().is_some_and(|value| comparison.holds(value, text));
             all &= holds;
             if holds != needed {
@@ -131,8 +139,8 @@ impl Walk<'_> {
         all
     }
 
-    fn sql(&mut self, expression: &Expression, needed: bool) -> bool {
-        let event = self.event;
+    fn sql(&mut self, expression: &cesql::Expression, needed: bool) -> bool {
+        let event = self.view.event();
         let found = |attributes: Vec<&str>| {
             let found = |name: &str| {
                 let value = event.attribute(name);
@@ -151,6 +159,32 @@ impl Walk<'_> {
                 if needed {
                     let error = part.errors.first().map(|error| excerpt(&error.message));
                     self.tell(part.text, false, found(part.attributes), error);
+                }
+                false
+            }
+        }
+    }
+
+    fn cel(&mut self, expression: &cel::Expression, needed: bool) -> bool {
+        let view = self.view;
+        let found = |names: Vec<&str>| {
+            let found = |name: &str| {
+                let value = cel::text_of(view, name).map(|text| excerpt(&text));
+                Found { name: name.to_owned(), value }
+            };
+            names.into_iter().map(found).collect()
+        };
+        match expression.failing_part(view) {
+            None => {
+                if !needed {
+                    self.tell(expression.text(), true, found(expression.names()), None);
+                }
+                true
+            }
+            Some(part) => {
+                if needed {
+                    let error = part.error.map(|error| excerpt(&error));
+                    self.tell(part.text, false, found(part.names), error);
                 }
                 false
             }
@@ -219,6 +253,7 @@ mod tests {
         Event::builder("1", "/shop", "com.example.placed")
             .extension("region", tidegate_schemas::Value::String("ap".into()))
             .extension("count", tidegate_schemas::Value::Integer(3))
+            .data(tidegate_schemas::Data::Json(r#"{"lines": [{"price": 3}], "limit": 10, "vip": false}"#.into()))
             .build()
             .unwrap()
     }
@@ -246,6 +281,11 @@ mod tests {
             {"not": {"sql": "region = 'ap' AND count = 3"}},
             {"not": {"not": {"sql": "source"}}},
             {"sql": "1 = 2"},
+            {"cel": "event.type.startsWith('com.') && event.data.lines[0].price * 2 > event.data.limit"},
+            {"cel": "event.region == 'ap' && event.data.total > 5 && event.data.vip"},
+            {"not": {"cel": "has(event.data.lines) && event.region == 'ap'"}},
+            {"cel": "event.count"},
+            {"cel": "event.data.limit == 5 || event.subject == 'x'"},
         ]));
         let expected = [
             "filters[0].exact.region: region = \"eu\"; the event has region \"ap\"",
@@ -259,6 +299,11 @@ mod tests {
             "filters[7].not.sql: not region = 'ap' AND count = 3; the event has region \"ap\", count \"3\"",
             "filters[8].not.not.sql: source; the event has source \"/shop\"",
             "filters[9].sql: 1 = 2; no event can change that",
+            "filters[10].cel: event.data.lines[0].price * 2 > event.data.limit; the event has data.lines \"[{\\\"price\\\":3}]\", data.limit \"10\"",
+            "filters[11].cel: event.data.vip; the event has data.vip \"false\"",
+            "filters[12].not.cel: not has(event.data.lines) && event.region == 'ap'; the event has data.lines \"[{\\\"price\\\":3}]\", region \"ap\"",
+            "filters[13].cel: event.count; it failed: it gives a value of the type int, and a filter gives a bool; the event has count \"3\"",
+            "filters[14].cel: event.data.limit == 5 || event.subject == 'x'; it failed: there is no `subject`; the event has data.limit \"10\", no subject",
         ];
         assert_eq!(told, expected);
     }
@@ -301,11 +346,12 @@ mod tests {
                 Some(index) => &at[index.trim_end_matches(']').parse::<usize>().unwrap()],
                 None => &at[step],
             };
-            if matches!(step, "exact" | "prefix" | "suffix" | "sql") {
+            if matches!(step, "exact" | "prefix" | "suffix" | "sql" | "cel") {
                 dialect = step;
             }
         }
-        let content = if dialect == "sql" { at.clone() } else { json!({steps.rsplit('.').next().unwrap(): at}) };
+        let content =
+            if matches!(dialect, "sql" | "cel") { at.clone() } else { json!({steps.rsplit('.').next().unwrap(): at}) };
         parse_filters(&json!([{dialect: content}])).unwrap().remove(0)
     }
 
@@ -323,8 +369,10 @@ mod tests {
                 let alone = part(&list, &failed.path);
                 prop_assert_eq!(alone.matches(&event), failed.negated, "{:?}", failed);
                 for Found { name, value } in &failed.found {
-                    let attribute = event.attribute(name);
-                    prop_assert_eq!(value.as_deref(), attribute.as_deref());
+                    if !name.starts_with("data") {
+                        let attribute = event.attribute(name);
+                        prop_assert_eq!(value.as_deref(), attribute.as_deref());
+                    }
                 }
             }
         }

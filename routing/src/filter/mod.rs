@@ -1,8 +1,8 @@
-//! Filters of subscriptions: the dialects of the CloudEvents Subscriptions API (3.2.4.2) that look at attributes.
+//! Filters of subscriptions: the dialects of the CloudEvents Subscriptions API (3.2.4.2), and `cel`, which sees the data.
 //!
 //! `exact`, `prefix` and `suffix` compare attributes in their canonical string form, case-sensitively; `all`, `any` and
-//! `not` combine filters; `sql`, which is also read by its other name `cesql`, is an expression of [`crate::cesql`]. An
-//! attribute that an event does not have matches nothing. The filters of a subscription are a conjunction, so none at all
+//! `not` combine filters; `sql`, which is also read by its other name `cesql`, is an expression of [`crate::cesql`], and
+//! `cel` one of [`crate::cel`]. An attribute that an event does not have matches nothing. The filters of a subscription are a conjunction, so none at all
 //! match every event.
 
 mod explain;
@@ -17,9 +17,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tidegate_schemas::Event;
 
-use crate::cesql::Expression;
+use crate::demand::{Alternatives, Comparison, Demand, either, strictest};
+use crate::view::EventView;
+use crate::{cel, cesql};
 
-pub use explain::{Explanation, FailedPredicate, Found, explain};
+pub use explain::{Explanation, FailedPredicate, Found, explain, explain_view};
 pub use parse::{FilterFault, PathSegment, parse_filters};
 
 /// One filter expression. It can only be had by [`parse_filters`] or its constructors, so its lists are never empty.
@@ -39,7 +41,9 @@ pub enum Filter {
     /// The filter does not match.
     Not(Box<Filter>),
     /// The expression is `true` without an error. [`parse_filters`] gives only those that have no objections.
-    Sql(Expression),
+    Sql(cesql::Expression),
+    /// The expression is `true`.
+    Cel(cel::Expression),
 }
 
 /// Attribute names with the text that each is compared to; sorted by name, no name twice, nothing empty.
@@ -62,35 +66,24 @@ impl Pairs {
     }
 }
 
-/// How `exact`, `prefix` and `suffix` compare an attribute with a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Comparison {
-    Exact,
-    Prefix,
-    Suffix,
-}
-
-impl Comparison {
-    fn holds(self, value: &str, text: &str) -> bool {
-        match self {
-            Self::Exact => value == text,
-            Self::Prefix => value.starts_with(text),
-            Self::Suffix => value.ends_with(text),
-        }
-    }
-}
-
 impl Filter {
     /// Whether the event passes.
     pub fn matches(&self, event: &Event) -> bool {
+        self.matches_view(&EventView::new(event))
+    }
+
+    /// Whether the event passes, with what other filters have worked out of it.
+    pub fn matches_view(&self, view: &EventView<'_>) -> bool {
+        let event = view.event();
         match self {
             Self::Exact(pairs) => pairs.all(event, Comparison::Exact),
             Self::Prefix(pairs) => pairs.all(event, Comparison::Prefix),
             Self::Suffix(pairs) => pairs.all(event, Comparison::Suffix),
-            Self::All(filters) => filters.iter().all(|filter| filter.matches(event)),
-            Self::Any(filters) => filters.iter().any(|filter| filter.matches(event)),
-            Self::Not(filter) => !filter.matches(event),
+            Self::All(filters) => filters.iter().all(|filter| filter.matches_view(view)),
+            Self::Any(filters) => filters.iter().any(|filter| filter.matches_view(view)),
+            Self::Not(filter) => !filter.matches_view(view),
             Self::Sql(expression) => expression.matches(event),
+            Self::Cel(expression) => expression.matches(view),
         }
     }
 
@@ -104,6 +97,27 @@ impl Filter {
             Self::Any(_) => "any",
             Self::Not(_) => "not",
             Self::Sql(_) => "sql",
+            Self::Cel(_) => "cel",
+        }
+    }
+
+    /// What an event must have to pass, as far as an index can use it. All of them hold.
+    pub(crate) fn demands(&self) -> Vec<Alternatives> {
+        let each = |pairs: &Pairs, comparison| {
+            let demand = |(name, text): (&ByteString, &ByteString)| Demand::new(comparison, name, text);
+            pairs.iter().filter_map(demand).map(|demand| vec![demand]).collect()
+        };
+        match self {
+            Self::Exact(pairs) => each(pairs, Comparison::Exact),
+            Self::Prefix(pairs) => each(pairs, Comparison::Prefix),
+            Self::Suffix(pairs) => each(pairs, Comparison::Suffix),
+            Self::All(filters) => filters.iter().flat_map(Self::demands).collect(),
+            Self::Any(filters) => {
+                either(filters.iter().map(|filter| strictest(filter.demands()))).into_iter().collect()
+            }
+            Self::Sql(expression) => expression.demands(),
+            Self::Cel(expression) => expression.demands().cloned().collect(),
+            Self::Not(_) => Vec::new(),
         }
     }
 
@@ -116,6 +130,7 @@ impl Filter {
             Self::All(filters) | Self::Any(filters) => filters.iter().map(Self::to_json).collect(),
             Self::Not(filter) => filter.to_json(),
             Self::Sql(expression) => Value::from(expression.text().to_string()),
+            Self::Cel(expression) => Value::from(expression.text().to_string()),
         };
         Value::Object([(self.dialect().to_owned(), content)].into_iter().collect())
     }
@@ -123,7 +138,12 @@ impl Filter {
 
 /// Whether an event passes all filters of a subscription.
 pub fn matches_all(filters: &[Filter], event: &Event) -> bool {
-    filters.iter().all(|filter| filter.matches(event))
+    matches_all_view(filters, &EventView::new(event))
+}
+
+/// Whether an event passes all filters of a subscription, with what other filters have worked out of it.
+pub fn matches_all_view(filters: &[Filter], view: &EventView<'_>) -> bool {
+    filters.iter().all(|filter| filter.matches_view(view))
 }
 
 /// The filter as its JSON text, which is what the user wrote but for blanks and the order of pairs.

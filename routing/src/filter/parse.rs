@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 use tidegate_schemas::limits::{FILTER_DEPTH, FILTER_EXPRESSIONS};
 
 use super::{Filter, Pairs};
-use crate::cesql::Expression;
+use crate::{cel, cesql};
 
-const AVAILABLE: &str = "exact, prefix, suffix, all, any, not, sql";
+const AVAILABLE: &str = "exact, prefix, suffix, all, any, not, sql, cel";
 
 /// One step from the list of filters down to a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,13 +137,7 @@ impl Parser {
                 .below(PathSegment::Key(dialect.to_owned()), |parser| parser.filter(content, depth + 1))
                 .map(|filter| Filter::Not(Box::new(filter))),
             "sql" | "cesql" => self.expression(dialect, content).map(Filter::Sql),
-            "cel" => {
-                self.fault_of_key(
-                    dialect,
-                    format!("the dialect `{dialect}` is not available in this version; use {AVAILABLE}"),
-                );
-                None
-            }
+            "cel" => self.cel(dialect, content).map(Filter::Cel),
             _ => {
                 self.fault_of_key(dialect, format!("there is no filter dialect `{dialect}`; use {AVAILABLE}"));
                 None
@@ -164,7 +158,7 @@ impl Parser {
         })
     }
 
-    fn expression(&mut self, dialect: &str, content: &Value) -> Option<Expression> {
+    fn expression(&mut self, dialect: &str, content: &Value) -> Option<cesql::Expression> {
         self.below(PathSegment::Key(dialect.to_owned()), |parser| {
             let Value::String(text) = content else {
                 parser.fault(format!(
@@ -172,7 +166,7 @@ impl Parser {
                 ));
                 return None;
             };
-            match Expression::parse(text) {
+            match cesql::Expression::parse(text) {
                 Ok(expression) if expression.objections().is_empty() => return Some(expression),
                 Ok(expression) => {
                     for objection in expression.objections() {
@@ -182,6 +176,18 @@ impl Parser {
                 Err(error) => parser.fault(format!("in the expression, {error}")),
             }
             None
+        })
+    }
+
+    fn cel(&mut self, dialect: &str, content: &Value) -> Option<cel::Expression> {
+        self.below(PathSegment::Key(dialect.to_owned()), |parser| {
+            let Value::String(text) = content else {
+                parser.fault(format!(
+                    "`{dialect}` takes an expression as a text; put it in quotes, such as `\"event.data.amount > 100\"`"
+                ));
+                return None;
+            };
+            cel::Expression::parse(text).map_err(|error| parser.fault(format!("in the expression, {error}"))).ok()
         })
     }
 
@@ -255,31 +261,35 @@ mod tests {
             "exact",
             {"prefix": {"data": "x", "": "y"}},
             {"exact": []},
-            {"cel": "true"},
+            {"cel": "event.type == 'a' and true"},
             {"cesql": "type = 'a' AND EXISTS b OR NOT id = 'c'\n AND LENGHT(id) > data"},
             {"sql": true},
+            {"cel": 5},
+            {"cel": "true &&\n evnt.type == 'x'"},
         ]);
         let faults: Vec<_> = parse_filters(&list).unwrap_err().iter().map(ToString::to_string).collect();
         let expected = [
             "filters[0].exact.Region: no event has an attribute `Region`: their names are lower-case letters and digits",
             "filters[0].exact.type: is compared to an empty text, which the Subscriptions API forbids; give a text",
             "filters[1].sql: in the expression, line 1, column 12: expected a value and found the end; a value is an attribute, a number, a text in quotes, `TRUE`, `FALSE` or a function",
-            "filters[2].prefx: there is no filter dialect `prefx`; use exact, prefix, suffix, all, any, not, sql",
+            "filters[2].prefx: there is no filter dialect `prefx`; use exact, prefix, suffix, all, any, not, sql, cel",
             "filters[3].all: `all` takes a list with at least one filter",
             "filters[4].any[0].not.suffix.id: must be a text; put the value in quotes, attributes are compared as text",
             "filters[5]: holds 2 dialects (`exact`, `prefix`); write each as an entry of its own, or join them with `all` or `any`",
-            "filters[6]: is an empty filter; give it one of the dialects exact, prefix, suffix, all, any, not, sql, or remove it",
-            "filters[7]: must be a filter, which is an object with one of the dialects exact, prefix, suffix, all, any, not, sql",
+            "filters[6]: is an empty filter; give it one of the dialects exact, prefix, suffix, all, any, not, sql, cel, or remove it",
+            "filters[7]: must be a filter, which is an object with one of the dialects exact, prefix, suffix, all, any, not, sql, cel",
             "filters[8].prefix.: an attribute without a name; name it, for example `type`",
             "filters[8].prefix.data: `data` is not an attribute, and this dialect sees attributes only; filter on `type` or `subject`",
             "filters[9].exact: `exact` takes attribute names with the text to compare to, such as `{type: com.example.placed}`",
-            "filters[10].cel: the dialect `cel` is not available in this version; use exact, prefix, suffix, all, any, not, sql",
+            "filters[10].cel: in the expression, line 1, column 19: mismatched input 'and'; write `&&`",
             "filters[11].cesql: in the expression, line 1, column 25: `AND` and `OR` bind alike, and not everybody reads them in the same order; write `(a AND b) OR c` or `a AND (b OR c)`",
             "filters[11].cesql: in the expression, line 1, column 28: `NOT` binds tighter than the operator behind it, so only what stands between them is negated; put what is meant into parentheses, as in `NOT (type = 'x')`, or write `!=`, `NOT LIKE` or `NOT IN`",
             "filters[11].cesql: in the expression, line 2, column 2: `OR` and `AND` bind alike, and not everybody reads them in the same order; write `(a OR b) AND c` or `a OR (b AND c)`",
             "filters[11].cesql: in the expression, line 2, column 6: there is no function LENGHT; use one of ABS, BOOL, CONCAT, CONCAT_WS, INT, LEFT, LENGTH, LOWER, RIGHT, STRING, SUBSTRING, TRIM, UPPER",
             "filters[11].cesql: in the expression, line 2, column 19: `data` is not an attribute, and this dialect sees attributes only; ask for `type` or `subject`",
             "filters[12].sql: `sql` takes an expression as a text; put it in quotes, such as `\"type = 'com.example.placed'\"`",
+            "filters[13].cel: `cel` takes an expression as a text; put it in quotes, such as `\"event.data.amount > 100\"`",
+            "filters[14].cel: in the expression, line 2, column 2: there is no variable of this name; attributes are asked for as `event.type`, data as `event.data.amount`; put text into quotes",
         ];
         assert_eq!(faults, expected);
     }
@@ -307,15 +317,16 @@ mod tests {
         assert_eq!(Value::Array(filters.iter().map(Filter::to_json).collect()), list);
         assert_eq!(serde_json::from_value::<Vec<Filter>>(list.clone()).unwrap(), filters);
         assert_eq!(serde_json::to_value(&filters).unwrap(), list);
-        assert!(serde_json::from_value::<Filter>(json!({"cel": "true"})).is_err());
+        assert!(serde_json::from_value::<Filter>(json!({"cel": "tru"})).is_err());
         assert!(serde_json::from_value::<Filter>(json!({"sql": "x ="})).is_err());
     }
 
     #[test]
     fn expressions_keep_their_text_under_one_name() {
         let text = "type  IN ('a',\"b\")\n  and Exists subject";
-        let filters = parse_filters(&json!([{"cesql": text}, {"not": {"sql": text}}])).unwrap();
-        let written = json!([{"sql": text}, {"not": {"sql": text}}]);
+        let cel = "event.type == 'a'\n  &&event.data.x>1";
+        let filters = parse_filters(&json!([{"cesql": text}, {"not": {"sql": text}}, {"cel": cel}])).unwrap();
+        let written = json!([{"sql": text}, {"not": {"sql": text}}, {"cel": cel}]);
         assert_eq!(serde_json::to_value(&filters).unwrap(), written);
         assert_eq!(serde_json::from_value::<Vec<Filter>>(written).unwrap(), filters);
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidegate_schemas::{Event, Value as Attribute};
+use tidegate_schemas::{Data, Event, Value as Attribute};
 
 /// One filter in the form in which it is written. Names and texts are few, so that events match often enough.
 pub(crate) fn filter_json() -> impl Strategy<Value = Value> {
@@ -27,7 +27,21 @@ pub(crate) fn filter_json() -> impl Strategy<Value = Value> {
         "ext (NOT )?IN \\(('1'|1), (TRUE|'a')\\)",
         "\\(type = '[ab]' AND source LIKE '/[xy]%'\\) OR \\(ext = '1' AND subject LIKE '%[xy]'\\)",
     ];
-    let leaf = prop_oneof![leaf, sql.prop_map(|text| json!({"sql": text}))];
+    let cel = prop_oneof![
+        "event\\.type == '[ab]'( && event\\.subject == '[xy]')?",
+        "'[ab]' == event\\.type (&&|\\|\\|) event\\.ext (==|!=|<) ([12]|'[12]'|true|'a')",
+        "!?\\(event\\.subject in \\['[xy]', '[xyz]'\\] (&&|\\|\\|) event\\.data\\.n > [0-2]\\)",
+        "event\\['type'\\]\\.(startsWith|endsWith|contains|matches)\\('[ab]'\\)",
+        "\\(event\\.type == 'a' \\|\\| event\\.source\\.endsWith\\('[xy]'\\)\\) && !?has\\(event\\.(subject|ext|data|data\\.n)\\)",
+        "event\\.data\\.list\\.(exists|all|exists_one)\\(x, x (>|==) [0-2]\\)",
+        "event\\.(data|data\\.n|data\\.list|ext) == ([0-2]|'a'|b'a'|\\[0, 1\\]|null)",
+        "event\\.type == 'a' \\? event\\.data\\.n == [0-2] : event\\.subject != '[xy]'",
+    ];
+    let leaf = prop_oneof![
+        2 => leaf,
+        1 => sql.prop_map(|text| json!({"sql": text})),
+        1 => cel.prop_map(|text| json!({"cel": text})),
+    ];
     leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 1..4).prop_map(|filters| json!({"all": filters})),
@@ -45,8 +59,16 @@ pub(crate) fn events() -> impl Strategy<Value = Event> {
         any::<bool>().prop_map(|flag| Some(Attribute::Boolean(flag))),
         "[12]|a|TRUE".prop_map(|text| Some(Attribute::String(text.into()))),
     ];
-    ("[abc]{1,2}", "/[xyz]{1,2}", prop::option::of("[xyz]{1,2}"), ext).prop_map(|(kind, source, subject, ext)| {
-        let mut builder = Event::builder("1", source, kind);
+    let data = prop_oneof![
+        Just(Data::None),
+        Just(Data::Text("a".into())),
+        Just(Data::Binary("a".into())),
+        "[0-2]|null|\\{\\}|\\{\"n\":([0-3]|1\\.5|\"a\")\\}|\\{\"list\":\\[(0|0,1|2,\"a\")\\]\\}"
+            .prop_map(|text| Data::Json(text.into())),
+    ];
+    let subject = prop::option::of("[xyz]{1,2}");
+    ("[abc]{1,2}", "/[xyz]{1,2}", subject, ext, data).prop_map(|(kind, source, subject, ext, data)| {
+        let mut builder = Event::builder("1", source, kind).data(data);
         if let Some(subject) = subject {
             builder = builder.subject(subject);
         }

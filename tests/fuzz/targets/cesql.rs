@@ -1,11 +1,13 @@
 //! An expression of the CESQL dialect: read within its limits or refused with a place in the text, printed so that it is
-//! read as the same, and evaluated to the same outcome by the filter and by the evaluation that tells all errors.
+//! read as the same, and evaluated to the same outcome by the filter, by the evaluation that tells all errors, by the
+//! explanation and by the index.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tidegate_routing::cesql::{Expression, Value};
+use tidegate_routing::{Filter, Matcher, SubscriptionId, TopicName, TopicPattern, explain};
 use tidegate_schemas::limits::CESQL_BYTES;
 use tidegate_schemas::{Event, Value as Attribute};
 
@@ -18,6 +20,9 @@ static EVENTS: LazyLock<[Event; 2]> = LazyLock::new(|| {
         .extension("c", Attribute::String("TRUE".into()));
     [least, full].map(|builder| builder.build().expect("the attributes keep the rules"))
 });
+
+static TOPIC: LazyLock<TopicName> = LazyLock::new(|| TopicName::parse("t").expect("the name keeps the rules"));
+static TOPICS: LazyLock<[TopicPattern; 1]> = LazyLock::new(|| [TOPIC.clone().into()]);
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else { return };
@@ -41,13 +46,10 @@ fuzz_target!(|input: &[u8]| {
         }
         let passes = evaluation.value == Value::Boolean(true) && evaluation.errors.is_empty();
         assert_eq!(expression.matches(event), passes, "{evaluation:?}");
-        if passes {
-            for (name, value) in expression.required_equalities() {
-                assert_eq!(event.attribute(name).as_deref(), Some(value), "{name}");
-            }
-            if let Some(values) = expression.required_values("type") {
-                assert!(values.contains(&&**event.kind()), "{values:?}");
-            }
-        }
+        let filters = [Filter::Sql(expression.clone())];
+        assert_eq!(explain(&filters, event).matched, passes);
+        let mut found = Vec::new();
+        Matcher::build([(SubscriptionId(7), &TOPICS[..], &filters[..])]).matches(&TOPIC, event, &mut found);
+        assert_eq!(!found.is_empty(), passes, "the index and the filter differ");
     }
 });
