@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
 use tidegate_backbone::consume::{Consume, Ending, Observer, Outcome};
 use tidegate_backbone::slot::{self, Journal};
@@ -13,13 +14,14 @@ use tidegate_backbone::{Environment, Error, PartitionLog, Position};
 use tidegate_embedded::EmbeddedLog;
 use tidegate_schemas::Event;
 use tidegate_schemas::limits::Limits;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::blocks::pubsub::{self, PubSub};
 use crate::edge::guard::{Guard, complete};
 use crate::edge::listener::{BindError, Listener, Options as ListenerOptions, Server};
 use crate::edge::native::{Api, Readiness, router};
 use crate::lifecycle::Parts;
+use crate::memory;
 use crate::reload;
 use crate::telemetry::{Metrics, Throttle};
 use tidegate_resources::config;
@@ -109,7 +111,9 @@ pub async fn start_on(
     let listener = Listener::bind(settings.http, false)?;
     let http = listener.address();
 
-    let backbone = Environment::system();
+    let (memory_bytes, source) = memory::budget_bytes(settings.limits.memory_bytes);
+    debug!(bytes = memory_bytes, ?source, "the budget of memory for what can grow");
+    let backbone = Environment::system().with_memory(Budget::new(memory_bytes));
     let Backbone { log, failed } = open(&settings.data, &backbone)?;
     let journal = Journal::open(Arc::clone(&log), SLOT, backbone.clone(), slot::Options::default()).await?;
     let catalogue = Arc::new(Catalogue::load(Arc::clone(&log), journal.clone())?);
@@ -127,6 +131,7 @@ pub async fn start_on(
     let options = pubsub::Options {
         create_topics_on_first_use: settings.create_topics_on_first_use,
         publish_timeout: settings.limits.publish_timeout,
+        publishes_in_flight: settings.limits.publishes_in_flight,
     };
     let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options);
     block.apply(&resources).await.map_err(StartError::Apply)?;
@@ -197,7 +202,13 @@ fn serve(
     options.limits.connections_per_address = limits.connections_per_address;
     options.limits.header_timeout = limits.header_timeout;
     options.limits.idle_timeout = limits.idle_timeout;
+    options.limits.write_timeout = limits.write_timeout;
+    options.limits.requests_in_flight_per_client = limits.requests_in_flight_per_client;
+    options.limits.requests_per_second_per_client = limits.requests_per_second_per_client;
     options.limits.body_bytes = Some(limits.request_body_bytes);
+    if let Some(pace) = &mut options.limits.body_pace {
+        pace.grace = limits.body_timeout;
+    }
     options.limits.shutdown_grace = limits.shutdown_grace;
     let service = Guard::default().protect(complete(router(api)));
     listener.serve(service, options, environment, Arc::clone(metrics))

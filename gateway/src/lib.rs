@@ -8,6 +8,7 @@
 //! | `tidegate_resources` | what files declare, a crate of its own |
 //! | [`compose`] | the one place that knows every part |
 //! | [`lifecycle`] | the order of start and stop |
+//! | [`memory`] | how much of it the process may have |
 //! | [`telemetry`] | logs and figures |
 //! | [`cli`] | the command line |
 
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod compose;
 pub mod edge;
 pub mod lifecycle;
+pub mod memory;
 mod reload;
 pub mod sink;
 pub mod telemetry;

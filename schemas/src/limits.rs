@@ -34,10 +34,24 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BODY_GRACE: Duration = Duration::from_secs(10);
 /// The pace that a body must keep after [`BODY_GRACE`].
 pub const BODY_BYTES_PER_SECOND: u64 = 1024;
-/// How long a body that is refused for its size is read and thrown away, so that its sender hears the answer.
-pub const REFUSED_BODY_TIMEOUT: Duration = Duration::from_secs(2);
+/// A body that is refused unread, and that its client says is no longer than this, does not end its connection where it
+/// has come along with the header.
+pub const BODY_ALONG_BYTES: usize = 4 * 1024;
+/// How long the rest of a request is read and thrown away after an answer that ends the connection, so that its sender
+/// hears the answer.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of it.
+pub const LINGER_BYTES: usize = 2 * REQUEST_BODY_BYTES;
 /// A connection without a request.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Events on their way to the log; beyond it a publish is refused before its body is read.
+pub const PUBLISHES_IN_FLIGHT: usize = 8_192;
+/// What a publisher waits that was refused because too many events were on their way.
+pub const PUBLISHES_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Requests of one client address that wait for their answer.
+pub const REQUESTS_IN_FLIGHT_PER_CLIENT: usize = 4_096;
+/// Client addresses whose requests are counted one by one.
+pub const CLIENTS: usize = 10_000;
 /// From a publish to its receipt; beyond it the outcome is unknown.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A topic's name.
@@ -186,6 +200,10 @@ pub const READ_BYTES: usize = 64 * 1024;
 pub const READ_BYTES_MAX: usize = 256 * 1024;
 /// What is copied forward at once out of a segment that is emptied.
 pub const COPY_BYTES: usize = 1024 * 1024;
+/// The least budget of memory that can be configured.
+pub const MEMORY_BYTES_MIN: usize = 16 * 1024 * 1024;
+/// When to try again after there was no memory left.
+pub const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When to try again after the queue of appends was full.
 pub const APPEND_RETRY_AFTER: Duration = Duration::from_millis(50);
 /// What one page that is read back looks at in each partition; a filter that lets little pass ends it there.
@@ -325,12 +343,27 @@ impl fmt::Display for TooLarge {
 }
 
 impl std::error::Error for TooLarge {}
-/// How long a client may leave the bytes unread that it was sent.
+/// How long a client may leave the bytes unread that it was sent, before its pace is judged.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same while memory is short.
+pub const WRITE_TIMEOUT_SHORT: Duration = Duration::from_secs(5);
+/// The pace at which a client must read after [`WRITE_TIMEOUT`].
+pub const ANSWER_BYTES_PER_SECOND: u64 = 1024;
+/// Answers from this size on are refused when there is no memory for them.
+pub const ANSWER_REFUSABLE_BYTES: usize = 64 * 1024;
+/// What an open connection counts for in the budget of memory.
+pub const CONNECTION_BYTES: usize = 16 * 1024;
 /// Refused connections that are told why at the same time; others are closed without a word.
 pub const REFUSALS: usize = 64;
 /// Streams that an HTTP/2 client may have open at once.
 pub const HTTP2_STREAMS: u32 = 100;
+/// Streams that an HTTP/2 client may have reset before the gateway looked at them; beyond it the connection ends.
+pub const HTTP2_PENDING_RESETS: usize = 20;
+/// Streams of one HTTP/2 connection that the gateway may have to reset for a fault of the client; beyond it the
+/// connection ends.
+pub const HTTP2_FAULTY_STREAMS: usize = 128;
+/// A frame of an HTTP/2 client.
+pub const HTTP2_FRAME_BYTES: u32 = 16 * 1024;
 /// What an HTTP/2 client may send ahead on one stream.
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// What an HTTP/2 client may send ahead on one connection.

@@ -1,5 +1,5 @@
-//! What the outside world gives a component: time, randomness and tasks. They are arguments and never globals, so that
-//! a test can hold the clock and shutdown knows every task.
+//! What the outside world gives a component: time, randomness, memory and tasks. They are arguments and never globals, so
+//! that a test can hold the clock, memory is one budget, and shutdown knows every task.
 
 use std::fmt;
 use std::future::Future;
@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::budget::Budget;
 
 /// The two clocks that the product reads. Waiting is `tokio::time`, which tests can pause.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -31,14 +33,22 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// Memory for what can grow.
+    pub memory: Budget,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Environment {
-    /// An environment over the given clock and randomness.
+    /// An environment over the given clock and randomness, without a limit on memory.
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { clock, random, tasks: TaskTracker::new(), stop: CancellationToken::new() }
+        let memory = Budget::unlimited();
+        Self { clock, random, memory, tasks: TaskTracker::new(), stop: CancellationToken::new() }
+    }
+
+    /// The same with a budget of memory, which every child shares.
+    pub fn with_memory(self, memory: Budget) -> Self {
+        Self { memory, ..self }
     }
 
     /// The machine's clocks and the thread's random generator.
@@ -65,6 +75,7 @@ impl Environment {
         Self {
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
+            memory: self.memory.clone(),
             tasks: TaskTracker::new(),
             stop: self.stop.child_token(),
         }

@@ -23,6 +23,7 @@
 //! Not promised: positions without gaps, order between logs, deduplication of appends, an upper bound of the time that
 //! an append takes (the caller's deadline is the bound, and its passing leaves the outcome unknown).
 
+pub mod budget;
 pub mod capability;
 pub mod catalogue;
 pub mod consume;

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
+use tidegate_backbone::budget::{Account, Budget};
 use tidegate_backbone::{
     Appended, Batch, BoxFuture, Capability, Environment, Error, ErrorKind, LogId, LogInfo, LogSpec, PartitionLog,
     Position, Record, Result, Stored, Tail,
@@ -88,6 +89,7 @@ impl EmbeddedLog {
         let shared = Arc::new(Shared {
             storage,
             clock: Arc::clone(&environment.clock),
+            memory: environment.memory.clone(),
             key: recovered.manifest.key,
             queue: Queue::new(options.queue_records, options.queue_bytes),
             logs: RwLock::new(std::mem::take(&mut recovered.logs)),
@@ -221,23 +223,31 @@ async fn outcome(queued: Result<oneshot::Receiver<Result<Option<Position>>>>) ->
     }
 }
 
-/// The stored form of a record; an error where it is too large.
-fn encode(record: &Record) -> Result<Bytes> {
-    let body = match record {
-        Record::Frame(frame) => frame.clone(),
-        Record::Event(event) => {
-            let mut body = BytesMut::with_capacity(compact::encoded_len(event));
-            compact::encode(event, &mut body);
-            body.freeze()
-        }
+/// The stored form of a record, counted until nobody holds it any more; an error where it is too large, or an event for
+/// which there is no memory. Frames are few, and everything waits for them, so they are always taken.
+fn encode(record: &Record, memory: &Budget) -> Result<Bytes> {
+    let length = match record {
+        Record::Frame(frame) => frame.len(),
+        Record::Event(event) => compact::encoded_len(event),
     };
-    if body.len() > limits::EMBEDDED_RECORD_BYTES {
+    if length > limits::EMBEDDED_RECORD_BYTES {
         return Err(Error::new(
             ErrorKind::TooLarge { limit_bytes: limits::EMBEDDED_RECORD_BYTES },
-            format!("the record takes {} bytes, and at most {} fit", body.len(), limits::EMBEDDED_RECORD_BYTES),
+            format!("the record takes {length} bytes, and at most {} fit", limits::EMBEDDED_RECORD_BYTES),
         ));
     }
-    Ok(body)
+    match record {
+        Record::Frame(frame) => Ok(memory.take(Account::Appends, length).hold(frame.clone())),
+        Record::Event(event) => {
+            let permit = memory.try_take(Account::Appends, length).map_err(|exhausted| {
+                let full = ErrorKind::Backpressure { retry_after: limits::MEMORY_RETRY_AFTER };
+                Error::new(full, "there is no memory for the event").with_source(exhausted)
+            })?;
+            let mut body = BytesMut::with_capacity(length);
+            compact::encode(event, &mut body);
+            Ok(permit.hold(body.freeze()))
+        }
+    }
 }
 
 impl PartitionLog for EmbeddedLog {
@@ -280,7 +290,7 @@ impl PartitionLog for EmbeddedLog {
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
         let queued = self.enqueue(|| {
             let log = self.shared.log(id)?;
-            let body = encode(&record)?;
+            let body = encode(&record, &self.shared.memory)?;
             let (kind, body_crc) = (kind_of(&record), crc32c::crc32c(&body));
             Ok(Operation::Append { log, kind, body, body_crc })
         });

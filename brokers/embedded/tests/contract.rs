@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::{START, append, create, done, environment, event, frame, open, read, small, topic};
 use futures_util::{FutureExt, future};
+use tidegate_backbone::budget::{Account, Budget};
 use tidegate_backbone::{Applied, Environment, ErrorKind, LogId, LogSpec, PartitionLog, Position, Record};
 use tidegate_embedded::storage::Storage;
 use tidegate_embedded::storage::crashing::{CrashingStorage, Injection, Target};
@@ -181,6 +182,53 @@ fn a_full_queue_pushes_back_and_loses_nothing() {
     log.drive();
     assert!(taken.into_iter().all(|future| future.now_or_never().unwrap().is_ok()));
     assert_eq!(append(&log, &id, frame("9")).unwrap(), 5);
+}
+
+#[test]
+fn events_leave_the_frames_of_slots_a_place_in_the_queue() {
+    let storage = CrashingStorage::new();
+    let mut options = small();
+    options.queue_records = 16;
+    let log = open(&storage, options).unwrap();
+    let id = topic("a");
+    create(&log, &id);
+    let taken: Vec<_> = (0..20).map(|_| log.append(&id, event("e", 10))).collect();
+    let refused = taken.into_iter().filter_map(FutureExt::now_or_never).filter(Result::is_err).count();
+    assert_eq!(refused, 6, "two of sixteen places are kept");
+    let frames: Vec<_> = (0..3).map(|n| log.append(&id, frame(format!("{n}")))).collect();
+    let refused = frames.into_iter().filter_map(FutureExt::now_or_never).filter(Result::is_err).count();
+    assert_eq!(refused, 1);
+}
+
+#[test]
+fn records_count_against_memory_until_nobody_holds_them() {
+    let storage = CrashingStorage::new();
+    let budget = Budget::new(160_000);
+    let environment = environment(7).0.with_memory(budget.clone());
+    let log = EmbeddedLog::open_on(Arc::clone(&storage) as _, small(), &environment).unwrap();
+    let id = topic("a");
+    create(&log, &id);
+    let used = |account| budget.standing(account).used_bytes;
+    let mut taken: Vec<_> = (0..20).map(|_| log.append(&id, event("e", 10_000))).collect();
+    let refused: Vec<_> = taken.split_off(15).into_iter().filter_map(FutureExt::now_or_never).collect();
+    assert_eq!(refused.len(), 5, "more than the budget is queued: {budget:?}");
+    for outcome in refused {
+        let error = outcome.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Backpressure { .. }) && error.applied() == Applied::No, "{error}");
+    }
+    assert!((150_000..=160_000).contains(&used(Account::Appends)), "{budget:?}");
+    // What the gateway itself must remember is never refused.
+    taken.push(log.append(&id, frame("f".repeat(20_000))));
+    log.drive();
+    assert!(taken.into_iter().all(|outcome| outcome.now_or_never().unwrap().is_ok()));
+    assert!(used(Account::Appends) < 30_000, "written and still counted, beyond the frame that readers may ask for");
+
+    let mut records = read(&log, &id, 0).unwrap();
+    assert!((150_000..400_000).contains(&used(Account::Reads)), "{budget:?}");
+    records.truncate(1);
+    assert!(used(Account::Reads) < 100_000, "{budget:?}");
+    records.clear();
+    assert_eq!(used(Account::Reads), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tidegate_backbone::budget::{Account, Budget};
 use tidegate_schemas::limits::METRICS_SUBSCRIPTIONS;
 
 /// The media type of [`Metrics::render`].
@@ -43,6 +45,17 @@ pub mod names {
     /// Events that were dropped because they were delivered before.
     pub const DUPLICATES_DROPPED: &str = "tidegate_duplicates_dropped";
 
+    /// Memory that is held, by account of the budget.
+    pub const MEMORY_BYTES: &str = "tidegate_memory_bytes";
+    /// The budget of memory.
+    pub const MEMORY_LIMIT_BYTES: &str = "tidegate_memory_limit_bytes";
+    /// How often something was refused for want of memory, by account of the budget.
+    pub const MEMORY_REFUSED: &str = "tidegate_memory_refused";
+    /// Events on their way to the log.
+    pub const PUBLISHES_IN_FLIGHT: &str = "tidegate_publishes_in_flight";
+    /// How often publishing was refused because too many events were on their way.
+    pub const PUBLISHES_REFUSED: &str = "tidegate_publishes_refused";
+
     /// All of them.
     pub const ALL: &[&str] = &[
         HTTP_REQUESTS,
@@ -55,6 +68,11 @@ pub mod names {
         COMMIT_RECORDS,
         COMMIT_BYTES,
         DUPLICATES_DROPPED,
+        MEMORY_BYTES,
+        MEMORY_LIMIT_BYTES,
+        MEMORY_REFUSED,
+        PUBLISHES_IN_FLIGHT,
+        PUBLISHES_REFUSED,
     ];
 }
 
@@ -68,6 +86,11 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountLabels {
+    account: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,6 +122,11 @@ pub struct Metrics {
     commit_records: Histogram,
     commit_bytes: Histogram,
     duplicates_dropped: Counter,
+    memory_bytes: Family<AccountLabels, Gauge>,
+    memory_limit_bytes: Gauge,
+    memory_refused: Family<AccountLabels, Counter>,
+    publishes_in_flight: Gauge,
+    publishes_refused: Counter,
     subscriptions: Mutex<HashSet<String>>,
 }
 
@@ -124,6 +152,11 @@ impl Metrics {
             commit_records: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
             commit_bytes: Histogram::new(exponential_buckets(1024.0, 4.0, 8)),
             duplicates_dropped: Counter::default(),
+            memory_bytes: Family::default(),
+            memory_limit_bytes: Gauge::default(),
+            memory_refused: Family::default(),
+            publishes_in_flight: Gauge::default(),
+            publishes_refused: Counter::default(),
             subscriptions: Mutex::default(),
         };
         metrics.register();
@@ -145,6 +178,18 @@ impl Metrics {
         registry.register(names::COMMIT_BYTES, "Bytes of one commit", self.commit_bytes.clone());
         let duplicates = self.duplicates_dropped.clone();
         registry.register(names::DUPLICATES_DROPPED, "Events dropped as delivered before", duplicates);
+        self.register_bounds();
+    }
+
+    fn register_bounds(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(names::MEMORY_BYTES, "Memory held by account", self.memory_bytes.clone());
+        registry.register(names::MEMORY_LIMIT_BYTES, "The budget of memory", self.memory_limit_bytes.clone());
+        registry.register(names::MEMORY_REFUSED, "Refusals for want of memory", self.memory_refused.clone());
+        let in_flight = self.publishes_in_flight.clone();
+        registry.register(names::PUBLISHES_IN_FLIGHT, "Events on their way to the log", in_flight);
+        let refused = self.publishes_refused.clone();
+        registry.register(names::PUBLISHES_REFUSED, "Publishes refused for the number on their way", refused);
     }
 
     /// The text that `/metrics` answers with, of type [`CONTENT_TYPE`].
@@ -214,6 +259,24 @@ impl Metrics {
         self.duplicates_dropped.inc();
     }
 
+    /// How the budget of memory stands.
+    pub fn memory(&self, budget: &Budget) {
+        let gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.memory_limit_bytes.set(gauge(budget.limit_bytes()));
+        for account in Account::ALL {
+            let (labels, standing) = (AccountLabels { account: account.name() }, budget.standing(account));
+            self.memory_bytes.get_or_create(&labels).set(gauge(standing.used_bytes));
+            // The budget counts; this is where it is shown.
+            self.memory_refused.get_or_create(&labels).inner().store(standing.refused, Ordering::Relaxed);
+        }
+    }
+
+    /// Events on their way to the log, and how often publishing was refused for their number.
+    pub fn flights(&self, out: usize, refused: u64) {
+        self.publishes_in_flight.set(i64::try_from(out).unwrap_or(i64::MAX));
+        self.publishes_refused.inner().store(refused, Ordering::Relaxed);
+    }
+
     /// The subscription's own label value, or [`OTHER`] where too many have one.
     fn subscription(&self, name: &str) -> String {
         let mut known = self.subscriptions.lock();
@@ -268,6 +331,8 @@ mod tests {
         metrics.appended(Duration::from_millis(4));
         metrics.committed(12, 3_000);
         metrics.duplicate_dropped();
+        metrics.memory(&Budget::new(1_600));
+        metrics.flights(1, 2);
         let text = metrics.render();
         for name in names::ALL {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing:\n{text}");

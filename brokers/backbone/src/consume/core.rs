@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::progress::{Checkpoint, LaneKey, Load, Offered, Progress, Queued, Taken};
+use crate::budget::{Account, Budget};
 use crate::catalogue::{Order, Subscription, Topic};
 use crate::log::{LogId, Position};
 
@@ -78,6 +79,7 @@ pub(crate) struct Core {
     /// Its number in the matching index of this process.
     pub(crate) number: u32,
     pub(crate) uid: u64,
+    memory: Budget,
     state: Mutex<State>,
     /// Whether somebody takes its deliveries.
     consumed: AtomicBool,
@@ -133,11 +135,12 @@ pub(crate) enum Take {
 }
 
 impl Core {
-    pub(crate) fn new(number: u32, subscription: Arc<Subscription>) -> Self {
+    pub(crate) fn new(number: u32, subscription: Arc<Subscription>, memory: Budget) -> Self {
         let gate = subscription.paused.clone().map_or(Gate::Open, Gate::Paused);
         Self {
             number,
             uid: subscription.uid,
+            memory,
             state: Mutex::new(State {
                 subscription,
                 entries: Vec::new(),
@@ -224,6 +227,7 @@ impl Core {
         let Some(&index) = state.by_partition.get(partition) else { return Offered::Passed };
         let entry = &mut state.entries[index];
         let lane = lane_of(order, entry.key_from, position, event);
+        entry.progress.memory_is_short(!self.memory.has_room(Account::Reads));
         let offered = entry.progress.offer(lane, position, event);
         match offered {
             Offered::Queued => {
@@ -299,7 +303,9 @@ impl Core {
         }
         // Twice what can be out at once keeps the lanes busy while the next are loaded.
         let active_max = state.subscription.spec.max_in_flight as usize * 2;
+        let short_of_memory = !self.memory.has_room(Account::Reads);
         for entry in &mut state.entries {
+            entry.progress.memory_is_short(short_of_memory);
             for load in entry.progress.due(now, active_max) {
                 work.loads.push((entry.partition.clone(), load));
             }

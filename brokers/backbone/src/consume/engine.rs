@@ -145,7 +145,7 @@ impl Consume {
 
     fn core_of(&self, subscription: &Arc<Subscription>) -> Arc<Core> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Core::new(number, Arc::clone(subscription)))
+        Arc::new(Core::new(number, Arc::clone(subscription), self.shared.environment.memory.clone()))
     }
 
     /// Tells which topics a subscription takes in; wildcards never take in a dead-letter topic. To be made once for all

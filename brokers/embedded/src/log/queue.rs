@@ -96,8 +96,12 @@ impl Queue {
             if waiting.closed {
                 return Err(crate::error::closed(None));
             }
-            let full = waiting.operations.len() >= self.records_max
-                || (waiting.bytes + bytes > self.bytes_max && !waiting.operations.is_empty());
+            // A slot's frames are few, and everything that the gateway remembers waits for them: events leave them an
+            // eighth of the queue.
+            let event = matches!(operation, Operation::Append { kind: Kind::Event, .. });
+            let reserve = |most: usize| if event { most - most / 8 } else { most };
+            let full = waiting.operations.len() >= reserve(self.records_max)
+                || (waiting.bytes + bytes > reserve(self.bytes_max) && !waiting.operations.is_empty());
             // Trims and deletions are few and give space back, so they are always taken.
             let bounded = matches!(operation, Operation::Append { .. } | Operation::Create { .. });
             if full && bounded {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidegate_backbone::budget::Account;
 use tidegate_backbone::{Error, ErrorKind, Position, Record, Result, Stored};
 use tidegate_schemas::compact;
 
@@ -174,7 +175,7 @@ impl Shared {
         let read =
             file.read_at(start, &mut buffer).map_err(|error| from_io("read", &self.path(first.segment), error))?;
         buffer.truncate(read);
-        let buffer = Bytes::from(buffer);
+        let buffer = self.counted(Bytes::from(buffer));
         let mut records = Vec::new();
         let mut bytes = 0;
         for (&offset, position) in offsets[..within].iter().zip(first.position..) {
@@ -213,8 +214,17 @@ impl Shared {
         let Some(bytes) = buffer.get(body.clone()) else { return Ok(None) };
         // A slice keeps the whole buffer alive. A record that is a small part of it gets bytes of its own, so that
         // whoever keeps records holds at most four times their bytes.
-        let body = if bytes.len() * 4 >= buffer.len() { buffer.slice(body) } else { Bytes::copy_from_slice(bytes) };
+        let body = if bytes.len() * 4 >= buffer.len() {
+            buffer.slice(body)
+        } else {
+            self.counted(Bytes::copy_from_slice(bytes))
+        };
         self.verified(header, body, place).map(Some)
+    }
+
+    /// What was read counts until nobody holds it any more. It is never refused: whoever keeps records asks first.
+    fn counted(&self, bytes: Bytes) -> Bytes {
+        self.memory.take(Account::Reads, bytes.len()).hold(bytes)
     }
 
     fn read_whole(&self, file: &dyn StorageFile, place: Place) -> Result<Found> {
@@ -223,7 +233,7 @@ impl Shared {
         let header = self.header(&bytes, place)?;
         let mut body = vec![0; header.length as usize];
         self.read_file(file, place.segment, place.offset + HEADER_BYTES as u64, &mut body)?;
-        self.verified(header, Bytes::from(body), place)
+        self.verified(header, self.counted(Bytes::from(body)), place)
     }
 
     /// Fills the buffer; a file that ends before is damaged.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tidegate_backbone::budget::Budget;
 use tidegate_backbone::{Clock, LogId, LogInfo, Position, Result};
 use tidegate_schemas::limits;
 use tokio::sync::watch;
@@ -165,6 +166,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) memory: Budget,
     pub(crate) key: Key,
     pub(crate) queue: Queue,
     pub(crate) logs: RwLock<Logs>,

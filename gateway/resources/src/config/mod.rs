@@ -9,11 +9,13 @@
 //!   resources: ./resources
 //!   topics: {createOnFirstUse: false}
 //!   limits: {requestBody: 4MiB, batchEvents: 1000, connections: 10000, connectionsPerAddress: 1000,
-//!            headerTimeout: 10s, idleTimeout: 75s, publishTimeout: 5s, shutdownGrace: 30s}
+//!            publishesInFlight: 8192, requestsInFlightPerClient: 4096, headerTimeout: 10s, bodyTimeout: 10s,
+//!            writeTimeout: 60s, idleTimeout: 75s, publishTimeout: 5s, shutdownGrace: 30s}
 //!   telemetry: {log: {level: info, format: text}}
 //! ```
 //!
-//! Every key may be left out. Relative paths count from the working directory, as those on the command line do, so that
+//! Every key may be left out. Two limits have no number as their default: `memory` is a quarter of what the process may
+//! have, and `requestsPerSecondPerClient` is off. Relative paths count from the working directory, as those on the command line do, so that
 //! a backbone URL means the same in both. The file is read by the reader of resources: all faults at once, unknown keys
 //! refused, `${env:NAME}` in texts.
 
@@ -72,6 +74,8 @@ impl Default for Gateway {
 /// The limits that a configuration may change; the others are in [`tidegate_schemas::limits`] alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Memory for what can grow with what clients send; nothing for a quarter of what the process may have.
+    pub memory_bytes: Option<usize>,
     /// The body of a request.
     pub request_body_bytes: usize,
     /// Events in one batch.
@@ -80,8 +84,18 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one client address.
     pub connections_per_address: usize,
+    /// Events on their way to the log.
+    pub publishes_in_flight: usize,
+    /// Requests of one client address that wait for their answer.
+    pub requests_in_flight_per_client: usize,
+    /// Requests of one client address in a second; no limit where there is none.
+    pub requests_per_second_per_client: Option<u32>,
     /// From the opening of a connection, or the first byte of a request, to the end of its header.
     pub header_timeout: Duration,
+    /// How far the body of a request may fall behind its pace.
+    pub body_timeout: Duration,
+    /// How far a client may fall behind in reading its answer.
+    pub write_timeout: Duration,
     /// A connection without a request.
     pub idle_timeout: Duration,
     /// From a publish to its receipt.
@@ -93,11 +107,17 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            memory_bytes: None,
             request_body_bytes: limits::REQUEST_BODY_BYTES,
             batch_events: limits::BATCH_EVENTS,
             connections: limits::CONNECTIONS,
             connections_per_address: limits::CONNECTIONS_PER_ADDRESS,
+            publishes_in_flight: limits::PUBLISHES_IN_FLIGHT,
+            requests_in_flight_per_client: limits::REQUESTS_IN_FLIGHT_PER_CLIENT,
+            requests_per_second_per_client: None,
             header_timeout: limits::HEADER_TIMEOUT,
+            body_timeout: limits::BODY_GRACE,
+            write_timeout: limits::WRITE_TIMEOUT,
             idle_timeout: limits::IDLE_TIMEOUT,
             publish_timeout: limits::PUBLISH_TIMEOUT,
             shutdown_grace: limits::SHUTDOWN_GRACE,
@@ -251,16 +271,27 @@ fn read_listeners(reader: &mut Reader<'_>, field: &Field<'_>, gateway: &mut Gate
 fn read_limits(reader: &mut Reader<'_>, field: &Field<'_>, limits: &mut Limits) -> Option<()> {
     const MIB: u64 = 1024 * 1024;
     let known = [
+        "memory",
         "requestBody",
         "batchEvents",
         "connections",
         "connectionsPerAddress",
+        "publishesInFlight",
+        "requestsInFlightPerClient",
+        "requestsPerSecondPerClient",
         "headerTimeout",
+        "bodyTimeout",
+        "writeTimeout",
         "idleTimeout",
         "publishTimeout",
         "shutdownGrace",
     ];
     let fields = reader.map(field, &known)?;
+    if let Some(field) = fields.get("memory")
+        && let Some(bytes) = reader.size(&field, limits::MEMORY_BYTES_MIN as u64..=1024 * 1024 * MIB)
+    {
+        limits.memory_bytes = usize::try_from(bytes).ok();
+    }
     // An event of the greatest size must still fit.
     if let Some(field) = fields.get("requestBody")
         && let Some(bytes) = reader.size(&field, MIB..=64 * MIB)
@@ -271,6 +302,8 @@ fn read_limits(reader: &mut Reader<'_>, field: &Field<'_>, limits: &mut Limits) 
         ("batchEvents", 10_000, &mut limits.batch_events),
         ("connections", 1_000_000, &mut limits.connections),
         ("connectionsPerAddress", 1_000_000, &mut limits.connections_per_address),
+        ("publishesInFlight", 1_000_000, &mut limits.publishes_in_flight),
+        ("requestsInFlightPerClient", 1_000_000, &mut limits.requests_in_flight_per_client),
     ] {
         if let Some(field) = fields.get(key)
             && let Some(number) = reader.integer_u32(&field, 1..=most)
@@ -278,8 +311,13 @@ fn read_limits(reader: &mut Reader<'_>, field: &Field<'_>, limits: &mut Limits) 
             *limit = usize::try_from(number).unwrap_or(*limit);
         }
     }
+    if let Some(field) = fields.get("requestsPerSecondPerClient") {
+        limits.requests_per_second_per_client = reader.integer_u32(&field, 1..=1_000_000);
+    }
     for (key, limit) in [
         ("headerTimeout", &mut limits.header_timeout),
+        ("bodyTimeout", &mut limits.body_timeout),
+        ("writeTimeout", &mut limits.write_timeout),
         ("idleTimeout", &mut limits.idle_timeout),
         ("publishTimeout", &mut limits.publish_timeout),
         ("shutdownGrace", &mut limits.shutdown_grace),

@@ -43,7 +43,8 @@ fn every_key_is_read() {
   resources: /etc/tidegate
   topics: {createOnFirstUse: true}
   limits: {requestBody: 8MiB, batchEvents: 7, connections: 8, connectionsPerAddress: 9, headerTimeout: 1s,
-           idleTimeout: 2s, publishTimeout: 3s, shutdownGrace: 4s}
+           idleTimeout: 2s, publishTimeout: 3s, shutdownGrace: 4s, memory: 64MiB, publishesInFlight: 10,
+           requestsInFlightPerClient: 11, requestsPerSecondPerClient: 12, bodyTimeout: 5s, writeTimeout: 6s}
   telemetry: {log: {level: debug, format: json}}",
     );
     let seconds = Duration::from_secs;
@@ -58,6 +59,12 @@ fn every_key_is_read() {
             batch_events: 7,
             connections: 8,
             connections_per_address: 9,
+            memory_bytes: Some(64 << 20),
+            publishes_in_flight: 10,
+            requests_in_flight_per_client: 11,
+            requests_per_second_per_client: Some(12),
+            body_timeout: seconds(5),
+            write_timeout: seconds(6),
             header_timeout: seconds(1),
             idle_timeout: seconds(2),
             publish_timeout: seconds(3),

@@ -2,6 +2,7 @@
 
 mod deliver;
 mod error;
+mod flight;
 mod options;
 mod read;
 mod resources;
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use tidegate_backbone::catalogue::{Catalogue, ChangeError, Origin, Subscription, Topic, TopicSpec};
 use tidegate_backbone::consume::{Consume, DeadLetter, LetterId, Status};
 use tidegate_backbone::publish::{Publisher, Receipt};
-use tidegate_backbone::{Environment, LogInfo, PartitionLog, Result};
+use tidegate_backbone::{Environment, Error, LogInfo, PartitionLog, Result};
 use tidegate_routing::TopicName;
 use tidegate_schemas::Event;
 use tracing::info;
@@ -23,6 +24,7 @@ use crate::sink;
 use tidegate_resources::Sink;
 
 pub use error::PublishError;
+use flight::Flights;
 pub use options::Options;
 pub use read::{Page, Range, ReadError, Reading, Span};
 pub use resources::ApplyError;
@@ -36,6 +38,7 @@ struct Inner {
     log: Arc<dyn PartitionLog>,
     consume: Arc<Consume>,
     publisher: Publisher,
+    flights: Flights,
     sinks: sink::Http,
     /// Where the subscriptions of files deliver to, by name: with what came from the process environment, which the
     /// catalogue does not keep.
@@ -56,7 +59,8 @@ impl PubSub {
         let publisher = Publisher::new(Arc::clone(&log), Arc::clone(consume.catalogue()));
         let sinks = sink::Http::new(sink::Options::default(), &environment);
         let targets = Mutex::new(HashMap::new());
-        Self(Arc::new(Inner { log, consume, publisher, sinks, targets, environment, options }))
+        let flights = Flights::new(options.publishes_in_flight);
+        Self(Arc::new(Inner { log, consume, publisher, flights, sinks, targets, environment, options }))
     }
 
     fn catalogue(&self) -> &Arc<Catalogue> {
@@ -89,14 +93,31 @@ impl PubSub {
         Ok(topic)
     }
 
+    /// Whether an event more may be published now; to be asked before its body is read.
+    ///
+    /// # Errors
+    /// Backpressure.
+    pub fn check_room(&self) -> Result<()> {
+        self.0.flights.check()
+    }
+
+    /// Events on their way to the log, and how often publishing was refused for their number.
+    pub fn flights(&self) -> (usize, u64) {
+        (self.0.flights.out(), self.0.flights.refused())
+    }
+
     /// Publishes one event; the receipt comes when it is durable.
     pub async fn publish(&self, topic: &Topic, event: Event) -> Result<Receipt> {
+        let _flight = self.0.flights.begin(1)?;
         self.0.publisher.publish(topic, event, self.0.options.publish_timeout).await
     }
 
     /// Publishes many events, each by itself.
     pub async fn publish_all(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Receipt>> {
-        self.0.publisher.publish_all(topic, events, self.0.options.publish_timeout).await
+        match self.0.flights.begin(events.len()) {
+            Ok(_flight) => self.0.publisher.publish_all(topic, events, self.0.options.publish_timeout).await,
+            Err(full) => events.iter().map(|_| Err(Error::new(full.kind().clone(), full.context()))).collect(),
+        }
     }
 
     /// Creates a topic, or gives the one that is there.

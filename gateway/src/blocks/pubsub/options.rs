@@ -9,10 +9,16 @@ pub struct Options {
     pub create_topics_on_first_use: bool,
     /// From a publish to its receipt; beyond it the outcome is unknown.
     pub publish_timeout: Duration,
+    /// Events on their way to the log.
+    pub publishes_in_flight: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { create_topics_on_first_use: false, publish_timeout: limits::PUBLISH_TIMEOUT }
+        Self {
+            create_topics_on_first_use: false,
+            publish_timeout: limits::PUBLISH_TIMEOUT,
+            publishes_in_flight: limits::PUBLISHES_IN_FLIGHT,
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Reading a topic back: pages, and following it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use tidegate_backbone::budget::{Account, Budget};
 use tidegate_backbone::catalogue::Topic;
-use tidegate_backbone::{Cursor, Error, LogId, PartitionLog, Position, Record, Stored};
+use tidegate_backbone::{Cursor, Error, ErrorKind, LogId, PartitionLog, Position, Record, Stored};
 use tidegate_routing::cesql::Expression;
 use tidegate_schemas::{Event, limits};
 
@@ -12,6 +14,8 @@ use super::PubSub;
 
 /// Bytes that one read asks of a partition.
 const READ_BYTES: usize = 256 * 1024;
+/// How often a follower looks whether there is memory to read on.
+const ROOM_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Where reading begins or ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +198,11 @@ impl PubSub {
         let mut found = Vec::new();
         let (mut bytes, mut looked_at) = (0, 0);
         while tail.position() < end {
+            // Counted is what was read; whether more may be is asked before.
+            self.0.environment.memory.check(Account::Reads, READ_BYTES.min(bytes_max)).map_err(|exhausted| {
+                let full = ErrorKind::Backpressure { retry_after: limits::MEMORY_RETRY_AFTER };
+                Error::new(full, "there is no memory to read a page").with_source(exhausted)
+            })?;
             for stored in tail.next(READ_BYTES.min(bytes_max)).await?.records {
                 if stored.position >= end {
                     return Ok((found, end));
@@ -228,12 +237,14 @@ impl PubSub {
             }
             let log: Arc<dyn PartitionLog> = Arc::clone(&self.0.log);
             let tail = log.tail(&id, from.0[index]).await?;
-            let records = stream::unfold(Some((tail, Vec::new().into_iter())), move |state| async move {
-                let (mut tail, mut batch) = state?;
+            let memory = self.0.environment.memory.clone();
+            let records = stream::unfold(Some((tail, Vec::new().into_iter(), memory)), move |state| async move {
+                let (mut tail, mut batch, memory) = state?;
                 loop {
                     if let Some(stored) = batch.next() {
-                        return Some(((index, Ok(stored)), Some((tail, batch))));
+                        return Some(((index, Ok(stored)), Some((tail, batch, memory))));
                     }
+                    room_to_read(&memory).await;
                     match tail.next(READ_BYTES).await {
                         Ok(read) => batch = read.records.into_iter(),
                         Err(error) => return Some(((index, Err(error)), None)),
@@ -243,5 +254,13 @@ impl PubSub {
             streams.push(records.boxed());
         }
         Ok(Reading { cursor: from, filter, streams })
+    }
+}
+
+/// Waits until there is memory to read on for a follower. Followers that leave what they have unread are cut meanwhile,
+/// which gives it back.
+async fn room_to_read(memory: &Budget) {
+    while !memory.has_room(Account::Reads) {
+        tokio::time::sleep(ROOM_INTERVAL).await;
     }
 }

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidegate_backbone::budget::{self, Account, Budget};
 use tidegate_schemas::limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -18,6 +19,7 @@ pub(super) struct Admission {
     by_address: Mutex<HashMap<IpAddr, usize>>,
     open: watch::Sender<usize>,
     refusals: Arc<Semaphore>,
+    memory: Budget,
     metrics: Arc<Metrics>,
 }
 
@@ -26,6 +28,7 @@ pub(super) struct Admission {
 pub(super) enum Refused {
     Total,
     Address,
+    Memory,
 }
 
 impl Refused {
@@ -33,18 +36,20 @@ impl Refused {
         match self {
             Self::Total => "total",
             Self::Address => "address",
+            Self::Memory => "memory",
         }
     }
 }
 
 impl Admission {
-    pub(super) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(super) fn new(limits: &Limits, memory: Budget, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             connections: limits.connections,
             connections_per_address: limits.connections_per_address,
             by_address: Mutex::default(),
             open: watch::Sender::new(0),
             refusals: Arc::new(Semaphore::new(limits::REFUSALS)),
+            memory,
             metrics,
         })
     }
@@ -55,6 +60,8 @@ impl Admission {
         if *this.open.borrow() >= this.connections {
             return Err(Refused::Total);
         }
+        let memory =
+            this.memory.try_take(Account::Connections, limits::CONNECTION_BYTES).map_err(|_| Refused::Memory)?;
         let count = by_address.entry(address).or_default();
         if *count >= this.connections_per_address {
             if *count == 0 {
@@ -65,7 +72,7 @@ impl Admission {
         *count += 1;
         this.open.send_modify(|open| *open += 1);
         this.metrics.connection_opened();
-        Ok(Permit { admission: Arc::clone(this), address })
+        Ok(Permit { admission: Arc::clone(this), address, _memory: memory })
     }
 
     /// One of the few places in which a refused client is told why.
@@ -89,6 +96,7 @@ impl Admission {
 pub(super) struct Permit {
     admission: Arc<Admission>,
     address: IpAddr,
+    _memory: budget::Permit,
 }
 
 impl Drop for Permit {
@@ -106,7 +114,7 @@ impl Drop for Permit {
 }
 
 /// One IPv6 client commonly has a whole /64 network to take addresses from.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
         address => address,
@@ -121,7 +129,8 @@ mod tests {
     fn places_are_counted_by_client_and_free_again() {
         let limits = Limits { connections: 4, connections_per_address: 2, ..Limits::default() };
         let metrics = Metrics::new();
-        let admission = Admission::new(&limits, Arc::clone(&metrics));
+        let memory = Budget::new(16 * 4 * limits::CONNECTION_BYTES);
+        let admission = Admission::new(&limits, memory.clone(), Arc::clone(&metrics));
         let admit = |address: &str| Admission::admit(&admission, address.parse().unwrap());
         let first = admit("192.0.2.1").unwrap();
         let _mapped = admit("::ffff:192.0.2.1").unwrap();
@@ -135,5 +144,17 @@ mod tests {
         drop((again, _mapped, _network));
         assert_eq!((admission.open(), admission.by_address.lock().len()), (0, 0));
         assert!(metrics.render().contains("tidegate_connections 0\n"));
+        assert_eq!(memory.used_bytes(), 0);
+    }
+
+    #[test]
+    fn a_connection_needs_memory() {
+        let memory = Budget::new(16 * limits::CONNECTION_BYTES);
+        let admission = Admission::new(&Limits::default(), memory, Metrics::new());
+        let admit = || Admission::admit(&admission, [127, 0, 0, 1].into());
+        let open = [admit().unwrap(), admit().unwrap(), admit().unwrap()];
+        assert_eq!(admit().unwrap_err(), Refused::Memory);
+        drop(open);
+        assert!(admit().is_ok());
     }
 }

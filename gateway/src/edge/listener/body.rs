@@ -1,4 +1,5 @@
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -7,12 +8,17 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tidegate_backbone::budget::{Account, Budget, Exhausted, Permit};
+use tidegate_schemas::limits;
 use tokio::time::{Instant, Sleep};
 
 use crate::edge::problem::{Code, Problem};
 
+use super::Limits;
 use super::options::BodyPace;
-use super::pulse::InFlight;
+use super::pulse::{InFlight, Pulse};
+use super::stall::Stall;
 
 /// Why the body of a request could not be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,9 @@ pub enum BodyError {
         /// The pace that it must keep.
         bytes_per_second: u64,
     },
+    /// There is no memory for more of it.
+    #[error("The gateway has no memory for the body: {0}.")]
+    NoMemory(#[from] Exhausted),
     /// The client broke off, or its framing is not HTTP.
     #[error("The body ended early: {0}.")]
     Broken(#[from] hyper::Error),
@@ -39,9 +48,11 @@ impl From<&BodyError> for Problem {
         let code = match error {
             BodyError::TooLarge { .. } => Code::BodyTooLarge,
             BodyError::TooSlow { .. } => Code::BodyTooSlow,
+            BodyError::NoMemory(_) => Code::Overloaded,
             BodyError::Broken(_) => Code::MalformedRequest,
         };
-        Self::new(code, error.to_string())
+        let problem = Self::new(code, error.to_string());
+        if code == Code::Overloaded { problem.with_retry_after(limits::MEMORY_RETRY_AFTER) } else { problem }
     }
 }
 
@@ -65,13 +76,30 @@ fn body_problem(error: &(dyn std::error::Error + 'static)) -> Problem {
     Problem::new(Code::MalformedRequest, format!("The body cannot be read: {error}."))
 }
 
-/// The body of a request, bounded in size and pace.
+/// The body of a request, bounded in size, pace and memory.
+///
+/// What came of it counts as long as its [`Counted`] lives. That is from its first byte until the answer begins, because
+/// whoever reads it whole holds it so long.
 #[derive(Debug)]
 pub(super) struct Bounded {
     inner: Incoming,
     limit_bytes: Option<usize>,
     read_bytes: usize,
     pace: Option<Pace>,
+    memory: Option<Arc<Counted>>,
+    ended: bool,
+    /// Told where the body is given up before its end.
+    pulse: Arc<Pulse>,
+}
+
+/// The memory that a body takes.
+#[derive(Debug)]
+pub(super) struct Counted(Mutex<Permit>);
+
+impl Counted {
+    pub(super) fn new(memory: &Budget) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(memory.take(Account::Bodies, 0))))
+    }
 }
 
 /// Every byte moves the deadline by what it should have taken, never beyond the grace from now. A body that keeps the
@@ -107,10 +135,19 @@ impl Pace {
 }
 
 impl Bounded {
-    pub(super) fn new(inner: Incoming, limit_bytes: Option<usize>, pace: Option<BodyPace>) -> Self {
+    pub(super) fn new(inner: Incoming, limits: &Limits, memory: Option<Arc<Counted>>, pulse: Arc<Pulse>) -> Self {
+        let ended = http_body::Body::is_end_stream(&inner);
         // Most requests have no body or bring it along with the header; those need no timer.
-        let pace = pace.filter(|_| !http_body::Body::is_end_stream(&inner)).map(Pace::new);
-        Self { inner, limit_bytes, read_bytes: 0, pace }
+        let pace = limits.body_pace.filter(|_| !ended).map(Pace::new);
+        Self { inner, limit_bytes: limits.body_bytes, read_bytes: 0, pace, memory, ended, pulse }
+    }
+}
+
+impl Drop for Bounded {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.pulse.leaves_unread();
+        }
     }
 }
 
@@ -134,7 +171,10 @@ impl http_body::Body for Bounded {
             return Poll::Pending;
         };
         let frame = match frame {
-            None => return Poll::Ready(None),
+            None => {
+                self.ended = true;
+                return Poll::Ready(None);
+            }
             Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
             Some(Ok(frame)) => frame,
         };
@@ -143,9 +183,13 @@ impl http_body::Body for Bounded {
         if let Some(limit_bytes) = self.limit_bytes.filter(|limit| self.read_bytes > *limit) {
             return Poll::Ready(Some(Err(BodyError::TooLarge { limit_bytes })));
         }
+        if let Some(memory) = &self.memory {
+            memory.0.lock().try_grow(bytes).map_err(BodyError::from)?;
+        }
         if let Some(pace) = &mut self.pace {
             pace.received(bytes);
         }
+        self.ended = http_body::Body::is_end_stream(&self.inner);
         Poll::Ready(Some(Ok(frame)))
     }
 
@@ -158,11 +202,48 @@ impl http_body::Body for Bounded {
     }
 }
 
-/// The body of an answer; its request is in flight as long as it lives.
+/// The body of an answer; its request is in flight as long as it lives. What is handed over counts until it was written.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) inner: Body,
-    pub(super) _in_flight: InFlight,
+    inner: Body,
+    memory: Budget,
+    /// For what is there already, whatever was handed over of it.
+    whole: Option<Permit>,
+    /// What is handed over piece by piece, where it is one of HTTP/2: the layer below takes a piece of any length for one
+    /// byte of the client's window.
+    rest: Bytes,
+    stall: Option<Arc<Stall>>,
+    _in_flight: InFlight,
+}
+
+impl Answer {
+    /// The body, or nothing where there is no memory for it.
+    pub(super) fn new(inner: Body, memory: &Budget, in_flight: InFlight) -> Result<Self, (Exhausted, InFlight)> {
+        let length = http_body::Body::size_hint(&inner).exact().and_then(|length| usize::try_from(length).ok());
+        let whole = match length.filter(|length| *length > 0) {
+            None => None,
+            Some(length) if length < limits::ANSWER_REFUSABLE_BYTES => Some(memory.take(Account::Answers, length)),
+            Some(length) => match memory.try_take(Account::Answers, length) {
+                Ok(permit) => Some(permit),
+                Err(exhausted) => return Err((exhausted, in_flight)),
+            },
+        };
+        let stall = Stall::current();
+        if let Some(stall) = &stall {
+            stall.handed_over();
+        }
+        Ok(Self { inner, memory: memory.clone(), whole, rest: Bytes::new(), stall, _in_flight: in_flight })
+    }
+
+    fn next_piece(&mut self) -> Bytes {
+        let bytes = self.rest.len().min(limits::HTTP2_FRAME_BYTES as usize);
+        self.rest.split_to(bytes)
+    }
+
+    fn counted(&mut self, data: Bytes) -> Bytes {
+        let part = self.whole.as_mut().and_then(|whole| whole.split(data.len()));
+        part.unwrap_or_else(|| self.memory.take(Account::Answers, data.len())).hold(data)
+    }
 }
 
 impl http_body::Body for Answer {
@@ -173,15 +254,43 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
+        if let Some(stall) = &self.stall {
+            stall.asked_for();
+        }
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let data = self.counted(data);
+                        if self.stall.is_none() {
+                            return Poll::Ready(Some(Ok(Frame::data(data))));
+                        }
+                        self.rest = data;
+                    }
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return Poll::Ready(other),
+            }
+        }
+        if let Some(stall) = &self.stall {
+            stall.handed_over();
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.next_piece()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let rest = self.rest.len() as u64;
+        let inner = self.inner.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
 

@@ -10,7 +10,6 @@ use axum::extract::Request;
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tidegate_backbone::Environment;
 use tidegate_schemas::limits;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +19,7 @@ use tracing::debug;
 use super::admission::Permit;
 use super::exchange::Exchange;
 use super::pulse::{Pulse, Verdict};
+use super::stall;
 use super::transport::Transport;
 use super::{Common, Limits, Peers};
 
@@ -27,11 +27,13 @@ use super::{Common, Limits, Peers};
 const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 /// The parser's own bound lies beyond the limit, so that the limit itself is told by a problem.
 const PARSER_SLACK_BYTES: usize = 16 * 1024;
+/// The figure's label of an HTTP/2 stream that was reset because its client left the answer unread.
+const UNREAD_STREAM: &str = "unread-stream";
 
 /// Starts the tasks of HTTP/2 streams, and ends them with their connection's listener.
 #[derive(Clone)]
 struct Streams {
-    environment: Environment,
+    common: Arc<Common>,
     cut: CancellationToken,
 }
 
@@ -47,8 +49,15 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let cut = self.cut.clone();
-        self.environment.spawn(async move { cut.run_until_cancelled(stream).await });
+        let (common, cut) = (Arc::clone(&self.common), self.cut.clone());
+        self.common.environment.spawn(async move {
+            let patience = || common.options.limits.patience(common.memory_is_short());
+            // Boxed, so that the task is not as large as twice the stream.
+            let stream = Box::pin(stall::run(stream, patience));
+            if cut.run_until_cancelled(stream).await == Some(false) {
+                common.metrics.connection_refused(UNREAD_STREAM);
+            }
+        });
     }
 }
 
@@ -65,6 +74,9 @@ fn builder(limits: &Limits, streams: Streams) -> auto::Builder<Streams> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::HTTP2_STREAMS)
+        .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS)
+        .max_local_error_reset_streams(limits::HTTP2_FAULTY_STREAMS)
+        .max_frame_size(limits::HTTP2_FRAME_BYTES)
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(limits::HTTP2_SEND_BUFFER_BYTES)
@@ -87,13 +99,13 @@ where
     }
     let pulse = Pulse::new();
     let cut = common.cut.child_token();
-    let streams = Streams { environment: common.environment.clone(), cut: cut.clone() };
+    let streams = Streams { common: Arc::clone(&common), cut: cut.clone() };
     let builder = builder(&common.options.limits, streams);
     let exchange =
         Exchange { service, peers: Peers { remote, local }, pulse: Arc::clone(&pulse), common: Arc::clone(&common) };
-    let transport = TokioIo::new(Transport::new(stream, Arc::clone(&pulse), permit));
+    let transport = TokioIo::new(Transport::new(stream, Arc::clone(&pulse), Arc::clone(&common), permit));
     let mut connection = pin!(builder.serve_connection_with_upgrades(transport, exchange));
-    let mut watch = pin!(watch(&pulse, &common.options.limits));
+    let mut watch = pin!(watch(&pulse, &common));
 
     let verdict = tokio::select! {
         ended = connection.as_mut() => {
@@ -130,9 +142,9 @@ where
     cut.cancel();
 }
 
-async fn watch(pulse: &Pulse, limits: &Limits) -> Verdict {
+async fn watch(pulse: &Pulse, common: &Common) -> Verdict {
     loop {
-        match pulse.judge(limits) {
+        match pulse.judge(&common.options.limits, common.memory_is_short()) {
             Ok(next) => tokio::time::sleep_until(next).await,
             Err(verdict) => return verdict,
         }

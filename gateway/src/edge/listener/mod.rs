@@ -5,22 +5,31 @@
 //!
 //! | beyond the limit | outcome |
 //! |---|---|
-//! | connections, in all or of one client address | 503 with `Retry-After`, closed |
-//! | time for a header; idle time; a client that does not read | closed (HTTP/2: GOAWAY first) |
+//! | connections, in all, of one client address, or for want of memory | 503 with `Retry-After`, closed |
+//! | requests of one client address, in flight or in a second | 429 with `Retry-After`, before the body is read |
+//! | memory for a body or an answer | 503 with `Retry-After`, for a body before it is read |
+//! | time for a header; idle time | closed (HTTP/2: GOAWAY first) |
+//! | bytes that a client leaves unread for too long, or reads too slowly | closed; HTTP/2: a stream that it leaves unread is reset |
 //! | header fields or bytes | 431 |
 //! | body bytes | 413: before the body is read where `Content-Length` tells, else while it is read |
 //! | body pace | 408 |
+//! | streams, resets, frames and header lists of HTTP/2 | GOAWAY or a reset of the stream |
+//!
+//! Every refusal of a request goes out at once. Where the request was not read to its end, the writing side is closed
+//! behind it and what the client still sends is thrown away for a while, so that it hears the answer instead of a reset.
 //!
 //! The failures while a body is read reach the handler as [`BodyError`]; [`read_body`] turns them into problems.
 
 mod admission;
 mod body;
+mod clients;
 mod connection;
 mod exchange;
 mod framing;
 mod options;
 mod pulse;
 mod refusal;
+mod stall;
 mod transport;
 
 use std::convert::Infallible;
@@ -33,6 +42,7 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::Response;
 use tidegate_backbone::Environment;
+use tidegate_backbone::budget::Account;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -42,6 +52,7 @@ use crate::telemetry::{Metrics, Throttle};
 
 use admission::Admission;
 pub use body::{BodyError, read_body};
+use clients::Clients;
 pub use options::{BodyPace, Limits, Options, Shape, native};
 
 /// Connections that the kernel may hold until they are accepted.
@@ -143,6 +154,7 @@ struct Common {
     environment: Environment,
     metrics: Arc<Metrics>,
     admission: Arc<Admission>,
+    clients: Arc<Clients>,
     /// No new connections and requests.
     drain: CancellationToken,
     /// No connections at all.
@@ -152,16 +164,24 @@ struct Common {
 
 impl Common {
     fn new(options: Options, environment: &Environment, metrics: Arc<Metrics>) -> Arc<Self> {
-        let admission = Admission::new(&options.limits, Arc::clone(&metrics));
+        let admission = Admission::new(&options.limits, environment.memory.clone(), Arc::clone(&metrics));
+        let clients = Clients::new(&options.limits);
         Arc::new(Self {
             options,
             environment: environment.clone(),
             metrics,
             admission,
+            clients,
             drain: environment.stopping().child_token(),
             cut: CancellationToken::new(),
             throttle: Throttle::new(LOG_INTERVAL),
         })
+    }
+
+    /// Whether clients that do not read hold so much that others cannot be served.
+    fn memory_is_short(&self) -> bool {
+        let memory = &self.environment.memory;
+        [Account::Answers, Account::Reads].into_iter().any(|account| !memory.has_room(account))
     }
 }
 

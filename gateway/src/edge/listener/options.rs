@@ -25,8 +25,14 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// A connection without a request.
     pub idle_timeout: Duration,
-    /// How long a client may leave the gateway's bytes unread.
+    /// How far a client may fall behind in reading what it was sent.
     pub write_timeout: Duration,
+    /// The pace at which it must read on average beyond that.
+    pub answer_bytes_per_second: u64,
+    /// Requests of one client address that wait for their answer.
+    pub requests_in_flight_per_client: usize,
+    /// Requests of one client address in a second; none where there is no limit.
+    pub requests_per_second_per_client: Option<u32>,
     /// The header block of a request.
     pub header_bytes: usize,
     /// Header fields of a request.
@@ -49,6 +55,9 @@ impl Default for Limits {
             header_timeout: limits::HEADER_TIMEOUT,
             idle_timeout: limits::IDLE_TIMEOUT,
             write_timeout: limits::WRITE_TIMEOUT,
+            answer_bytes_per_second: limits::ANSWER_BYTES_PER_SECOND,
+            requests_in_flight_per_client: limits::REQUESTS_IN_FLIGHT_PER_CLIENT,
+            requests_per_second_per_client: None,
             header_bytes: limits::REQUEST_HEADERS_BYTES,
             header_fields: limits::REQUEST_HEADERS,
             body_bytes: Some(limits::REQUEST_BODY_BYTES),
@@ -56,6 +65,13 @@ impl Default for Limits {
             ping: (limits::HTTP2_PING_INTERVAL, limits::HTTP2_PING_TIMEOUT),
             shutdown_grace: limits::SHUTDOWN_GRACE,
         }
+    }
+}
+
+impl Limits {
+    /// How long a client may leave bytes unread, by whether memory is short.
+    pub(super) fn patience(&self, short: bool) -> Duration {
+        if short { self.write_timeout.min(limits::WRITE_TIMEOUT_SHORT) } else { self.write_timeout }
     }
 }
 

@@ -24,6 +24,12 @@ struct State {
     framing: Framing,
     /// Since when the client leaves bytes unread.
     blocked_since: Option<Instant>,
+    /// How much of the time that it may do so was used up before, and not earned back by what it read.
+    blocked_before: Duration,
+    /// A handler's answer is due, whose head was not written yet.
+    head_due: bool,
+    /// The body of the last request was given up before its end, so its sender may still be sending.
+    unread: bool,
     /// Handed over to another protocol, whose affair all this is from then on.
     upgraded: bool,
 }
@@ -74,6 +80,9 @@ impl Pulse {
             header_since: None,
             framing: Framing::default(),
             blocked_since: None,
+            blocked_before: Duration::ZERO,
+            head_due: false,
+            unread: false,
             upgraded: false,
         })))
     }
@@ -106,9 +115,39 @@ impl Pulse {
         self.0.lock().blocked_since.get_or_insert_with(Instant::now);
     }
 
-    /// The client took bytes.
-    pub(super) fn write_progressed(&self) {
-        self.0.lock().blocked_since = None;
+    /// The client took so many bytes. Reading is judged as bodies are: whoever falls behind the pace uses up the time
+    /// that it may leave bytes unread.
+    pub(super) fn write_progressed(&self, bytes: usize, limits: &Limits) {
+        let mut state = self.0.lock();
+        if let Some(since) = state.blocked_since.take() {
+            state.blocked_before += since.elapsed();
+        }
+        if !state.blocked_before.is_zero() {
+            let earned = Duration::from_secs_f64(bytes as f64 / limits.answer_bytes_per_second.max(1) as f64);
+            state.blocked_before = state.blocked_before.saturating_sub(earned);
+        }
+    }
+
+    /// A handler's answer is handed over, to be written next.
+    pub(super) fn answered(&self) {
+        self.0.lock().head_due = true;
+    }
+
+    /// Whether the head that is written now is that of a handler's answer.
+    pub(super) fn takes_head(&self) -> bool {
+        let mut state = self.0.lock();
+        // What is not HTTP/1 begins no bytes with its name but by chance.
+        !matches!(state.protocol, Protocol::Http1) || state.upgraded || std::mem::take(&mut state.head_due)
+    }
+
+    /// A request will not be read to its end.
+    pub(super) fn leaves_unread(&self) {
+        self.0.lock().unread = true;
+    }
+
+    /// Whether some request was not read to its end.
+    pub(super) fn has_unread(&self) -> bool {
+        self.0.lock().unread
     }
 
     /// A request has come; it is in flight until the guard is dropped.
@@ -116,6 +155,7 @@ impl Pulse {
         let mut state = self.0.lock();
         state.in_flight += 1;
         state.header_since = None;
+        state.unread = false;
         let framing = std::mem::take(&mut state.framing);
         let lengths = match (framing.is_complete(), framing.is_ambiguous()) {
             (true, true) => Lengths::Both,
@@ -131,7 +171,9 @@ impl Pulse {
     }
 
     /// Whether the connection is to end, or when to look again.
-    pub(super) fn judge(&self, limits: &Limits) -> Result<Instant, Verdict> {
+    ///
+    /// While memory is `short`, bytes may be left unread for a short time only.
+    pub(super) fn judge(&self, limits: &Limits, short: bool) -> Result<Instant, Verdict> {
         let state = self.0.lock();
         let now = Instant::now();
         // Never later than the shortest of the times from now on, so that what begins meanwhile is seen in time.
@@ -148,7 +190,8 @@ impl Pulse {
             return Ok(next);
         }
         if let Some(since) = state.blocked_since {
-            until(since, limits.write_timeout, Verdict::Unread)?;
+            let patience = limits.patience(short).saturating_sub(state.blocked_before);
+            until(since, patience, Verdict::Unread)?;
         }
         if state.in_flight == 0 {
             match (&state.protocol, state.header_since) {

@@ -18,6 +18,8 @@ use crate::edge::problem::{Code, Problem};
 
 use super::*;
 
+mod overload;
+
 /// Only against hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(100);
@@ -63,7 +65,11 @@ fn gateway(options: Options) -> Gateway {
 }
 
 fn gateway_over(options: Options, address: SocketAddr, acceptor: impl Accept) -> Gateway {
-    let (environment, metrics) = (Environment::system(), Metrics::new());
+    gateway_in(options, address, acceptor, Environment::system())
+}
+
+fn gateway_in(options: Options, address: SocketAddr, acceptor: impl Accept, environment: Environment) -> Gateway {
+    let metrics = Metrics::new();
     let (arrived, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let service = Guard::default().protect(guard::complete(router(Arc::clone(&arrived), Arc::clone(&gate))));
     let common = Common::new(options, &environment, Arc::clone(&metrics));
@@ -140,25 +146,29 @@ async fn each_refused_request_is_answered_once_and_the_connection_closed() {
     let large = format!("a: {}\r\n", "b".repeat(40 * 1024));
     let larger = format!("a: {}\r\n", "b".repeat(100 * 1024));
     let cases = [
-        ("431", "", post(&fields, "")),
+        ("431", "headers-too-large", post(&fields, "")),
         ("431", "headers-too-large", post(&large, "")),
-        ("431", "", post(&larger, "")),
+        ("431", "headers-too-large", post(&larger, "")),
         ("413", "body-too-large", post("Content-Length: 1001\r\n", "")),
         ("413", "body-too-large", post("Content-Length: 99999999999\r\nExpect: 100-continue\r\n", "")),
         ("413", "body-too-large", post("Transfer-Encoding: chunked\r\n", &chunks)),
         ("400", "ambiguous-framing", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n")),
         ("400", "ambiguous-framing", post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n")),
         ("400", "ambiguous-framing", post("Content-Length: 0\r\ntransfer-encoding: CHUNKED\r\n", "0\r\n\r\n")),
-        ("400", "", post("Content-Length: 3\r\nContent-Length: 4\r\n", "abc")),
-        ("400", "", post("Content-Length: 3, 4\r\n", "abc")),
-        ("400", "", post("Content-Length: +3\r\n", "abc")),
-        ("400", "", post("Transfer-Encoding: identity\r\n", "abc")),
-        ("400", "", post("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n")),
-        ("400", "", post("Transfer-Encoding : chunked\r\n", "0\r\n\r\n")),
-        ("400", "", post("a: b\r\n folded\r\n", "")),
-        ("400", "", format!("POST /count HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{next}")),
-        ("400", "", format!("POST /count\r\n{HOST}\r\n{next}")),
-        ("400", "", format!("\u{16}\u{3}\u{1} a TLS hello\r\n\r\n{next}")),
+        ("400", "malformed-request", post("Content-Length: 3\r\nContent-Length: 4\r\n", "abc")),
+        ("400", "malformed-request", post("Content-Length: 3, 4\r\n", "abc")),
+        ("400", "malformed-request", post("Content-Length: +3\r\n", "abc")),
+        ("400", "malformed-request", post("Transfer-Encoding: identity\r\n", "abc")),
+        ("400", "malformed-request", post("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n")),
+        ("400", "malformed-request", post("Transfer-Encoding : chunked\r\n", "0\r\n\r\n")),
+        ("400", "malformed-request", post("a: b\r\n folded\r\n", "")),
+        (
+            "400",
+            "malformed-request",
+            format!("POST /count HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{next}"),
+        ),
+        ("400", "malformed-request", format!("POST /count\r\n{HOST}\r\n{next}")),
+        ("400", "malformed-request", format!("\u{16}\u{3}\u{1} a TLS hello\r\n\r\n{next}")),
     ];
     for (status, code, request) in cases {
         let told = &request[..request.len().min(120)];

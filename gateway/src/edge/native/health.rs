@@ -90,5 +90,8 @@ pub(super) async fn metrics(State(api): State<Shared>) -> Response {
             api.metrics.queue_events(&subscription.spec.name, status.queued);
         }
     }
+    api.metrics.memory(&api.environment.memory);
+    let (out, refused) = api.pubsub.flights();
+    api.metrics.flights(out, refused);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], api.metrics.render()).into_response()
 }

@@ -148,6 +148,7 @@ async fn accept(api: &Api, topic: String, request: Request) -> Result<Response, 
     let name = topic_name(topic)?;
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query(), WRAP_PARAMETERS)?;
+    api.pubsub.check_room()?;
     // Known before the body is read, so that a client that asks for leave to send it (100-continue) is told at once.
     let topic = api.pubsub.topic_for_publish(&name).await?;
     let body: Bytes = read_body(Body::new(body)).await?;

@@ -62,7 +62,7 @@ codes! {
     EventTooLarge = "event-too-large", PAYLOAD_TOO_LARGE, "The event is too large to be carried by every broker.";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body's media type is not understood.";
     SchemaViolation = "schema-violation", UNPROCESSABLE_ENTITY, "The event's data violates the topic's schema.";
-    Overloaded = "overloaded", TOO_MANY_REQUESTS, "A queue is full; the same request may succeed later.";
+    TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, "The client sends more than it may.";
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's header is too large.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The gateway failed.";
     DataLoss = "data-loss", INTERNAL_SERVER_ERROR, "Records that were acknowledged are gone or damaged.";
@@ -71,6 +71,7 @@ codes! {
     BrokerMisconfigured = "broker-misconfigured", BAD_GATEWAY, "The broker is set up so that promises cannot be kept.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The broker cannot be reached for now.";
     ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, "The gateway is shutting down.";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway has as much in hand as it may.";
     TooManyConnections = "too-many-connections", SERVICE_UNAVAILABLE, "Too many connections are open.";
     NoResponder = "no-responder", SERVICE_UNAVAILABLE, "Nobody is there to answer.";
     OutcomeUnknown = "outcome-unknown", GATEWAY_TIMEOUT, "The request may have had its effect, or may still have it.";

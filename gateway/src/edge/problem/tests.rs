@@ -31,8 +31,8 @@ fn every_kind_of_error_has_its_code() {
     let cases = [
         (ErrorKind::Unavailable, "unavailable", 503, Some(1)),
         (ErrorKind::Unknown, "outcome-unknown", 504, None),
-        (ErrorKind::Backpressure { retry_after: Duration::from_millis(2_100) }, "overloaded", 429, Some(3)),
-        (ErrorKind::Backpressure { retry_after: Duration::ZERO }, "overloaded", 429, Some(1)),
+        (ErrorKind::Backpressure { retry_after: Duration::from_millis(2_100) }, "overloaded", 503, Some(3)),
+        (ErrorKind::Backpressure { retry_after: Duration::ZERO }, "overloaded", 503, Some(1)),
         (ErrorKind::Conflict, "conflict", 409, None),
         (ErrorKind::Fenced { epoch: 3 }, "unavailable", 503, Some(1)),
         (ErrorKind::NotFound, "not-found", 404, None),

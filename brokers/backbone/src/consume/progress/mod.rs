@@ -169,6 +169,8 @@ pub(crate) struct Progress {
     loaded: Held,
     /// Lanes whose events are being loaded.
     loading: usize,
+    /// There is no memory for more than one event.
+    short_of_memory: bool,
     /// From the checkpoint: positions before `.0` are settled but for those in `.1`.
     settled: Option<(Position, BTreeSet<Position>)>,
 }
@@ -252,6 +254,18 @@ impl Progress {
         self.queued.events >= limits::DELIVERY_QUEUE_EVENTS
             || self.queued.bytes >= limits::DELIVERY_QUEUE_BYTES
             || self.behind >= limits::PARKED_KEYS
+            || self.is_short()
+    }
+
+    /// Whether nothing more is to be read into memory because the process has none left. What holds nothing takes one
+    /// event all the same, so that nobody stands still because of others.
+    fn is_short(&self) -> bool {
+        self.short_of_memory && self.queued.events + self.loaded.events + self.loading > 0
+    }
+
+    /// Tells whether the process has memory for what is read.
+    pub(crate) fn memory_is_short(&mut self, short: bool) {
+        self.short_of_memory = short;
     }
 
     /// Whether there is room enough again that reading on is worth the while.
@@ -259,6 +273,7 @@ impl Progress {
         self.queued.events * 2 <= limits::DELIVERY_QUEUE_EVENTS
             && self.queued.bytes * 2 <= limits::DELIVERY_QUEUE_BYTES
             && self.behind < limits::PARKED_KEYS
+            && !self.is_short()
     }
 
     /// Whether [`Progress::take`] is worth a call.
@@ -447,6 +462,7 @@ impl Progress {
     fn has_room_for_load(&self) -> bool {
         self.loaded.events + (self.loading + 1) * LOAD_EVENTS <= limits::RETRY_QUEUE_EVENTS
             && self.loaded.bytes + (self.loading + 1) * LOAD_BYTES <= limits::RETRY_QUEUE_BYTES
+            && !self.is_short()
     }
 
     /// When the next lane is due, in milliseconds since 1970.

@@ -15,6 +15,8 @@ enum Step {
     Release(usize),
     Load,
     Advance(u64),
+    /// Memory becomes short, or there is some again.
+    Short(bool),
     Crash,
 }
 
@@ -27,6 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Release),
         3 => Just(Step::Load),
         2 => (1..40_u64).prop_map(Step::Advance),
+        1 => any::<bool>().prop_map(Step::Short),
     ]
 }
 
@@ -156,6 +159,7 @@ impl World {
             }
             Step::Load => drop(self.load()),
             Step::Advance(milliseconds) => self.now += milliseconds,
+            Step::Short(short) => self.progress.memory_is_short(*short),
             Step::Crash => self.crash(),
         }
     }
@@ -239,6 +243,16 @@ fn a_full_queue_refuses_and_takes_the_same_event_later() {
     world.take();
     assert!(world.offer(), "one place is free");
     world.finish();
+}
+
+#[test]
+fn without_memory_it_holds_one_event_and_goes_on() {
+    let mut world = World::new(vec![None; 20]);
+    world.progress.memory_is_short(true);
+    assert!(world.offer() && !world.offer(), "one event is held, and no more");
+    assert!(!world.progress.has_room());
+    world.finish();
+    assert_eq!(world.settled.len(), 20, "it stands still");
 }
 
 #[test]
