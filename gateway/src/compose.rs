@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
-use tidegate_backbone::consume::{Consume, Ending, Observer, Outcome};
+use tidegate_backbone::consume::{Consume, Ending, Observer, Outcome, Reason};
 use tidegate_backbone::slot::{self, Journal};
 use tidegate_backbone::{Environment, Error, PartitionLog, Position};
 use tidegate_embedded::EmbeddedLog;
@@ -16,14 +16,16 @@ use tidegate_schemas::Event;
 use tidegate_schemas::limits::Limits;
 use tracing::{debug, info, warn};
 
+use crate::blocks::apps::Apps;
 use crate::blocks::pubsub::{self, PubSub};
 use crate::edge::guard::{Guard, complete};
 use crate::edge::listener::{BindError, Listener, Options as ListenerOptions, Server};
-use crate::edge::native::{Api, Readiness, router};
+use crate::edge::native::{Api, Node, Readiness, router};
 use crate::lifecycle::Parts;
 use crate::memory;
 use crate::reload;
-use crate::telemetry::{Metrics, Throttle};
+use crate::telemetry::traces::{self, ExportError, Exports, Routed, Traces};
+use crate::telemetry::{Metrics, Throttle, logging};
 use tidegate_resources::config;
 use tidegate_resources::{self as resources, Diagnostic, Resources};
 
@@ -47,6 +49,10 @@ pub struct Settings {
     pub development: bool,
     /// The limits that a configuration may change.
     pub limits: config::Limits,
+    /// Which log lines are written, where logging was begun for this gateway.
+    pub log_filter: Option<logging::Filter>,
+    /// Where traces go; nowhere where this is not set.
+    pub traces: Option<traces::Options>,
 }
 
 /// Why a gateway did not start.
@@ -61,6 +67,9 @@ pub enum StartError {
     /// The backbone cannot be opened.
     #[error("{0}")]
     Backbone(#[from] Error),
+    /// Traces cannot be exported as they should be.
+    #[error(transparent)]
+    Traces(#[from] ExportError),
     /// The files ask for what cannot be had.
     #[error("{}", lines(.0))]
     Apply(Vec<pubsub::ApplyError>),
@@ -119,9 +128,17 @@ pub async fn start_on(
     let catalogue = Arc::new(Catalogue::load(Arc::clone(&log), journal.clone())?);
 
     let metrics = Metrics::new();
+    let traces = match &settings.traces {
+        Some(options) => Traces::export(options, &backbone, Arc::clone(&metrics) as Arc<dyn Exports>)?,
+        None => Traces::off(),
+    };
+    if let Some(options) = &settings.traces {
+        info!(endpoint = options.endpoint, ratio = options.sampling.ratio, "traces are exported");
+    }
     let delivery = backbone.child();
     let observer = Arc::new(Watch {
         metrics: Arc::clone(&metrics),
+        traces: traces.clone(),
         development: settings.development,
         environment: delivery.clone(),
         failures: Throttle::new(LINE_INTERVAL),
@@ -133,15 +150,21 @@ pub async fn start_on(
         publish_timeout: settings.limits.publish_timeout,
         publishes_in_flight: settings.limits.publishes_in_flight,
     };
-    let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options);
+    let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options, traces.clone());
     block.apply(&resources).await.map_err(StartError::Apply)?;
+    let apps = Apps::default();
+    apps.apply(&resources);
     if let Some(path) = settings.resources {
-        delivery.spawn(reload::watch(path, block.clone(), delivery.clone()));
+        delivery.spawn(reload::watch(path, block.clone(), apps.clone(), delivery.clone()));
     }
 
     let readiness = Readiness::new(failed);
     let edge = backbone.child();
     let api = Api {
+        traces: traces.clone(),
+        apps,
+        node: Node { http, started_at: backbone.clock.unix_milliseconds(), capability: log.capability().clone() },
+        log_filter: settings.log_filter,
         pubsub: block,
         metrics: Arc::clone(&metrics),
         readiness: readiness.clone(),
@@ -158,6 +181,7 @@ pub async fn start_on(
         consume,
         journal,
         log,
+        traces,
         backbone,
         grace: settings.limits.shutdown_grace,
     };
@@ -218,6 +242,7 @@ fn serve(
 #[derive(Debug)]
 struct Watch {
     metrics: Arc<Metrics>,
+    traces: Traces,
     development: bool,
     environment: Environment,
     /// A sink that fails every event must not fill the screen.
@@ -236,14 +261,26 @@ impl Observer for Watch {
         }
     }
 
-    fn settled(&self, outcome: &Outcome) {
+    fn routed(&self, (topic, partition): (&str, u32), appended_at: u64, event: &Event, subscriptions: usize) {
+        self.traces.route(&Routed { event, topic, partition, appended_at, subscriptions });
+    }
+
+    fn dead_letter(&self, _subscription: &str, reason: Reason) {
+        self.metrics.dead_lettered(reason.name());
+    }
+
+    fn settled(&self, outcome: &Outcome, appended_at: u64) {
         let ending = match outcome.ending {
             Ending::Done => "done",
             Ending::Retry => "retry",
             Ending::Dead => "dead",
             Ending::Unreachable => "unreachable",
         };
-        self.metrics.delivered(&outcome.subscription, ending);
+        self.metrics.delivered(&outcome.subscription, ending, Duration::from_millis(outcome.took));
+        if outcome.ending == Ending::Done {
+            let age = Duration::from_millis(outcome.at.saturating_sub(appended_at));
+            self.metrics.delivered_at_age(&outcome.subscription, age);
+        }
         if self.development
             && outcome.ending != Ending::Done
             && let Some(untold) = self.failures.pass(self.environment.clock.since_boot())

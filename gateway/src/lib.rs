@@ -9,7 +9,7 @@
 //! | [`compose`] | the one place that knows every part |
 //! | [`lifecycle`] | the order of start and stop |
 //! | [`memory`] | how much of it the process may have |
-//! | [`telemetry`] | logs and figures |
+//! | [`telemetry`] | logs, figures and traces |
 //! | [`cli`] | the command line |
 
 pub mod blocks;

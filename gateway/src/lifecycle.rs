@@ -7,6 +7,7 @@
 //! | 3 | deliveries that are out end, none goes out | none is counted as failed because of the shutdown |
 //! | 4 | delivery progress is journalled | nothing is delivered again |
 //! | 5 | the slot is released, the log closed | everything above has written what it had to |
+//! | 6 | the last spans are exported | a collector that is away delays nothing that must be written |
 //!
 //! Steps 2 and 3 together take at most the grace. A second signal ends the process at once; what was acknowledged is
 //! durable all the same.
@@ -17,11 +18,13 @@ use std::time::Duration;
 use tidegate_backbone::consume::Consume;
 use tidegate_backbone::slot::Journal;
 use tidegate_backbone::{Environment, PartitionLog};
+use tidegate_schemas::limits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::edge::listener::Server;
 use crate::edge::native::Readiness;
+use crate::telemetry::traces::Traces;
 
 /// The last steps have this much time each.
 const LAST_STEPS: Duration = Duration::from_secs(5);
@@ -43,6 +46,8 @@ pub struct Parts {
     pub journal: Journal,
     /// Step 5.
     pub log: Arc<dyn PartitionLog>,
+    /// Step 6.
+    pub traces: Traces,
     /// Where the rest runs.
     pub backbone: Environment,
     /// What steps 2 and 3 may take together.
@@ -66,6 +71,7 @@ impl Parts {
         self.consume.finish().await;
         self.journal.close().await;
         self.log.close().await;
+        self.traces.shutdown(limits::TRACES_SHUTDOWN_GRACE).await;
         clean &= self.backbone.stop(LAST_STEPS).await;
         info!(clean, "stopped");
         clean

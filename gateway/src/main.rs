@@ -11,6 +11,10 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Dev(dev) => server::dev(dev),
         Command::Serve(serve) => server::serve(serve),
+        Command::Completion(completion) => {
+            cli::write_completion(completion.shell, &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
         Command::Check(files) => {
             let report = check(&files.files, &process_variable);
             let text = match arguments.globals.output {

@@ -12,6 +12,7 @@ use tidegate_backbone::Environment;
 use tidegate_schemas::limits;
 use tracing::{error, info, warn};
 
+use crate::blocks::apps::Apps;
 use crate::blocks::pubsub::PubSub;
 use tidegate_resources::{self as resources, process_variable};
 
@@ -19,7 +20,7 @@ use tidegate_resources::{self as resources, process_variable};
 type Look = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 /// Runs until the process stops.
-pub(crate) async fn watch(path: PathBuf, block: PubSub, environment: Environment) {
+pub(crate) async fn watch(path: PathBuf, block: PubSub, apps: Apps, environment: Environment) {
     let mut seen = look(&path).await;
     loop {
         tokio::select! {
@@ -38,6 +39,7 @@ pub(crate) async fn watch(path: PathBuf, block: PubSub, environment: Environment
                 for warning in &resources.warnings {
                     warn!("{warning}");
                 }
+                apps.apply(&resources);
                 match block.apply(&resources).await {
                     Ok(()) => info!(folder = %path.display(), "the changed resources are in force"),
                     Err(errors) => errors.iter().for_each(|error| error!("{error}")),

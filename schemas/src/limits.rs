@@ -380,5 +380,23 @@ pub const SINK_IDLE_CONNECTIONS: usize = 32;
 pub const SINK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The header block of a sink's answer.
 pub const SINK_RESPONSE_HEADERS_BYTES: usize = 32 * 1024;
+/// A filter of log lines.
+pub const LOG_FILTER_BYTES: usize = 4 * 1024;
+/// Spans that wait for their export; beyond it they are dropped and counted.
+pub const TRACES_QUEUE_SPANS: usize = 4_096;
+/// Spans of one export.
+pub const TRACES_BATCH_SPANS: usize = 512;
+/// How long spans wait for others before they are exported.
+pub const TRACES_BATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// One export of spans, every time that it is sent again counted.
+pub const TRACES_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first wait before an export is sent again, doubled each time.
+pub const TRACES_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// The longest such wait.
+pub const TRACES_RETRY_DELAY_MAX: Duration = Duration::from_secs(4);
+/// How often the failure of exports is told.
+pub const TRACES_FAILURE_INTERVAL: Duration = Duration::from_secs(60);
+/// What the end of the process waits for the last spans.
+pub const TRACES_SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Subscriptions that have figures of their own in the metrics.
 pub const METRICS_SUBSCRIPTIONS: usize = 1_000;

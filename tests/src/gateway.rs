@@ -22,6 +22,8 @@ pub struct Options {
     pub fault: Option<&'static str>,
     /// Further arguments of `tidegate dev`.
     pub arguments: Vec<String>,
+    /// Further variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// A gateway that is ready. Dropped, it is killed.
@@ -71,6 +73,7 @@ impl Starting {
         command.arg("--ready-file").arg(&ready_file).args(&options.arguments);
         command.current_dir(home.path()).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(output.try_clone().expect("a file handle can be shared")).stderr(output);
+        command.envs(options.environment.iter().map(|(name, value)| (name, value)));
         match options.fault {
             Some(fault) => command.env("TIDEGATE_FAULT", fault),
             None => command.env_remove("TIDEGATE_FAULT"),

@@ -7,6 +7,7 @@
 //! - [`home::Home`] is a folder with data and resource files; [`home::Home::start`] gives a running [`gateway::Gateway`].
 //! - [`client::Client`] speaks HTTP to it, [`raw`] speaks broken HTTP to it.
 //! - [`sink::Sink`] receives deliveries and answers as the test says.
+//! - [`collector::Collector`] is a real OpenTelemetry Collector that receives traces.
 //! - [`load::Load`] publishes from many producers; [`checker::check`] says what became of it.
 //! - [`trace`] reads what `strace` saw.
 //! - [`mount`] gives a disk that can be filled.
@@ -20,6 +21,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod collector;
 pub mod gateway;
 pub mod home;
 pub mod load;

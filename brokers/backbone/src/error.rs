@@ -61,6 +61,27 @@ pub enum ErrorKind {
     Closed,
 }
 
+impl ErrorKind {
+    /// The kind as a word that does not change, for figures and traces.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Unknown => "unknown",
+            Self::Backpressure { .. } => "backpressure",
+            Self::Conflict => "conflict",
+            Self::Fenced { .. } => "fenced",
+            Self::NotFound => "not_found",
+            Self::TooLarge { .. } => "too_large",
+            Self::PositionLost { .. } => "position_lost",
+            Self::Denied => "denied",
+            Self::Misconfigured => "misconfigured",
+            Self::StorageFull => "storage_full",
+            Self::DataLoss => "data_loss",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// An error of the contract.
 #[derive(Debug)]
 pub struct Error {

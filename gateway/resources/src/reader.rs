@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::config::Ratio;
 use super::diagnostic::{Diagnostic, Place, Severity};
 use super::nearest::nearest;
 use super::quantity::{format_duration, format_size, parse_duration, parse_size};
@@ -82,6 +83,14 @@ impl<'n> Fields<'n> {
     pub(crate) fn get(&self, key: &str) -> Option<Field<'n>> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         Some(Field { path: join(&self.path, key), node: &entry.value, key_place: entry.key_place })
+    }
+
+    /// Every key with its value, in the order in which they are written.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'n str, Field<'n>)> {
+        self.entries.iter().map(|entry| {
+            let path = join(&self.path, &entry.key);
+            (entry.key.as_str(), Field { path, node: &entry.value, key_place: entry.key_place })
+        })
     }
 
     /// The value of a key that must be there.
@@ -270,6 +279,20 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// A number from 0 to 1.
+    pub(crate) fn ratio(&mut self, field: &Field<'_>) -> Option<Ratio> {
+        const MEND: &str = "write a number from 0 to 1";
+        let Content::Scalar { text, plain: true } = &field.node.content else {
+            self.wrong_kind(field, "a number", MEND);
+            return None;
+        };
+        let ratio = text.parse::<f64>().ok().and_then(Ratio::new);
+        if ratio.is_none() {
+            self.fault(field.node.place, format!("`{}` is {text} and no ratio", field.path), MEND);
+        }
+        ratio
     }
 
     /// [`Reader::integer`] for a range that ends within 32 bits.

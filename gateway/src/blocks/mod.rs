@@ -1,3 +1,4 @@
 //! The building blocks: what the gateway offers, whatever protocol it is asked in.
 
+pub mod apps;
 pub mod pubsub;

@@ -11,7 +11,7 @@ use tracing::info;
 use super::{Dev, Serve};
 use crate::compose::{self, Settings};
 use crate::lifecycle::Signals;
-use crate::telemetry::logging;
+use crate::telemetry::{logging, traces};
 use tidegate_resources::config::{self, BackboneUrl, Gateway, LogFormat};
 use tidegate_resources::process_variable;
 
@@ -38,6 +38,10 @@ pub fn dev(arguments: Dev) -> ExitCode {
         None => arguments.data,
     };
     let defaults = Gateway::default();
+    let traces = match traces::Options::resolve(None, &process_variable) {
+        Ok(traces) => traces,
+        Err(error) => return fail(&error.to_string()),
+    };
     run(Plan {
         settings: Settings {
             http: arguments.http,
@@ -46,6 +50,8 @@ pub fn dev(arguments: Dev) -> ExitCode {
             create_topics_on_first_use: true,
             development: true,
             limits: defaults.limits,
+            log_filter: None,
+            traces,
         },
         backbone: format!("embedded:{}", directory.display()),
         log_level: defaults.telemetry.log_level.as_str().to_owned(),
@@ -75,6 +81,10 @@ pub fn serve(arguments: Serve) -> ExitCode {
             arguments.config.display()
         )),
     };
+    let traces = match traces::Options::resolve(gateway.telemetry.otlp.as_ref(), &process_variable) {
+        Ok(traces) => traces,
+        Err(error) => return fail(&error.to_string()),
+    };
     let directory = match backbone {
         Ok(directory) => directory,
         Err(reason) => return fail(&reason),
@@ -87,6 +97,8 @@ pub fn serve(arguments: Serve) -> ExitCode {
             create_topics_on_first_use: gateway.create_topics_on_first_use,
             development: false,
             limits: gateway.limits,
+            log_filter: None,
+            traces,
         },
         backbone: format!("embedded:{}", directory.display()),
         log_level: gateway.telemetry.log_level.as_str().to_owned(),
@@ -110,8 +122,10 @@ fn run(plan: Plan) -> ExitCode {
         LogFormat::Json => logging::Format::Json,
     };
     let options = logging::Options { format, filter: plan.log_level.clone() };
-    if let Err(error) = logging::install(options, process_variable(logging::FILTER_VARIABLE)) {
-        return fail(&error.to_string());
+    let mut plan = plan;
+    match logging::install(options, process_variable(logging::FILTER_VARIABLE)) {
+        Ok(filter) => plan.settings.log_filter = Some(filter),
+        Err(error) => return fail(&error.to_string()),
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tidegate").build() {
         Ok(runtime) => runtime,

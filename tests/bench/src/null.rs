@@ -34,6 +34,8 @@ pub(crate) fn serve(arguments: ServeArguments) -> std::result::Result<(), Failur
         create_topics_on_first_use: true,
         development: true,
         limits: gateway.limits,
+        log_filter: None,
+        traces: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

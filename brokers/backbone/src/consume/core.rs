@@ -221,14 +221,20 @@ impl Core {
     }
 
     /// Takes an event in from the router or from the own reader. `Full` from the router ends its feeding.
-    pub(crate) fn offer(&self, partition: &Partition, position: Position, event: &Arc<Event>, feed: Feed) -> Offered {
+    pub(crate) fn offer(
+        &self,
+        partition: &Partition,
+        (position, appended_at): (Position, u64),
+        event: &Arc<Event>,
+        feed: Feed,
+    ) -> Offered {
         let mut state = self.state.lock();
         let order = state.subscription.spec.order;
         let Some(&index) = state.by_partition.get(partition) else { return Offered::Passed };
         let entry = &mut state.entries[index];
         let lane = lane_of(order, entry.key_from, position, event);
         entry.progress.memory_is_short(!self.memory.has_room(Account::Reads));
-        let offered = entry.progress.offer(lane, position, event);
+        let offered = entry.progress.offer(lane, position, appended_at, event);
         match offered {
             Offered::Queued => {
                 drop(state);
@@ -474,6 +480,23 @@ impl Core {
             .filter_map(|entry| match entry.feed {
                 Feed::Own(position) if !entry.redrive_only => Some((entry.partition.clone(), position)),
                 _ => None,
+            })
+            .collect()
+    }
+
+    /// Each partition that it reads, with the first position that is not settled. `routed` says how far a partition was
+    /// routed.
+    pub(crate) fn oldest(&self, routed: impl Fn(&Partition) -> Position) -> Vec<(Partition, Position)> {
+        let state = self.state.lock();
+        let reads = state.entries.iter().filter(|entry| !entry.redrive_only);
+        reads
+            .map(|entry| {
+                let read = match entry.feed {
+                    Feed::Own(position) => position,
+                    Feed::Router(from) => from.max(routed(&entry.partition)),
+                };
+                let oldest = entry.progress.oldest().map_or(read, |oldest| oldest.min(read));
+                (entry.partition.clone(), oldest)
             })
             .collect()
     }

@@ -22,6 +22,17 @@ pub enum Reason {
     Loop,
 }
 
+impl Reason {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Exhausted => "exhausted",
+            Self::Loop => "loop",
+        }
+    }
+}
+
 /// Where a dead letter comes from and what happened to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -77,7 +77,8 @@ impl Delivery {
         Duration::from_millis(now.saturating_sub(self.first_attempt_at()))
     }
 
-    fn first_attempt_at(&self) -> u64 {
+    /// When the first attempt began, in milliseconds since 1970: now, where this is the first.
+    pub fn first_attempt_at(&self) -> u64 {
         self.outgoing().taken.first_attempt_at.unwrap_or(self.began_at)
     }
 
@@ -129,6 +130,7 @@ impl Delivery {
         if !write_letter(&self.shared, &self.subscription, &self.event, cause, &stopping).await {
             return;
         }
+        self.shared.observer.dead_letter(&self.subscription.spec.name, reason);
         self.tell(attempt, Ending::Dead);
         self.settle(true, |progress, taken| progress.done(taken.lane, taken.position));
     }
@@ -150,7 +152,7 @@ impl Delivery {
             status: attempt.status,
             detail: attempt.detail.clone(),
         };
-        self.shared.observer.settled(&outcome);
+        self.shared.observer.settled(&outcome, self.outgoing().taken.appended_at);
         self.shared.outcomes.push(outcome);
     }
 

@@ -33,7 +33,7 @@ struct Reader {
     /// Read, not yet looked at.
     rest: VecDeque<Stored>,
     /// Looked at, and wanted, but there was no room for it.
-    held: Option<(Position, Arc<Event>)>,
+    held: Option<(Position, u64, Arc<Event>)>,
     /// What it gives next.
     next: Position,
 }
@@ -163,9 +163,9 @@ impl Reader {
     fn hand_in(&mut self, core: &Core, partition: &Partition, router: &Router) {
         // Beyond the router nobody knows yet what is a duplicate, and it will hand those in itself.
         let routed = router.peek();
-        if let Some((position, event)) = self.held.take() {
-            if core.offer(partition, position, &event, Feed::Own(position)) == Offered::Full {
-                self.held = Some((position, event));
+        if let Some((position, appended_at, event)) = self.held.take() {
+            if core.offer(partition, (position, appended_at), &event, Feed::Own(position)) == Offered::Full {
+                self.held = Some((position, appended_at, event));
                 return;
             }
             self.next = position.next();
@@ -182,10 +182,10 @@ impl Reader {
                 let event = Arc::new(event);
                 if !duplicate
                     && core.wants(&event)
-                    && core.offer(partition, position, &event, Feed::Own(position)) == Offered::Full
+                    && core.offer(partition, (position, appended_at), &event, Feed::Own(position)) == Offered::Full
                 {
                     self.next = position;
-                    self.held = Some((position, event));
+                    self.held = Some((position, appended_at, event));
                     return;
                 }
             }
@@ -208,7 +208,7 @@ async fn load(shared: &Shared, core: &Arc<Core>, partition: &Partition, wanted: 
     let mut tail = shared.log.tail(&partition.log(), wanted.from).await?;
     'reading: while scanned <= wanted.last {
         let batch = tail.next(if single { 1 } else { READ_BYTES }).await?;
-        for Stored { position, record, .. } in batch.records {
+        for Stored { position, appended_at, record } in batch.records {
             if position > wanted.last {
                 scanned = wanted.last.next();
                 break 'reading;
@@ -225,7 +225,7 @@ async fn load(shared: &Shared, core: &Arc<Core>, partition: &Partition, wanted: 
                 }
             }
             bytes += event.bytes();
-            events.push(Queued::new(position, Arc::new(event)));
+            events.push(Queued::new(position, appended_at, Arc::new(event)));
             if single || events.len() >= LOAD_EVENTS || bytes >= LOAD_BYTES {
                 break 'reading;
             }

@@ -2,6 +2,7 @@
 
 use tidegate_schemas::Event;
 
+use super::dead_letter::Reason;
 use super::outcomes::Outcome;
 use crate::error::Error;
 use crate::log::Position;
@@ -13,9 +14,20 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
         let _ = (topic, partition, position, event);
     }
 
-    /// An attempt of a delivery ended.
-    fn settled(&self, outcome: &Outcome) {
-        let _ = outcome;
+    /// An event that was appended at that time (milliseconds since 1970) was matched with the subscriptions that there
+    /// are, and is wanted by so many.
+    fn routed(&self, partition: (&str, u32), appended_at: u64, event: &Event, subscriptions: usize) {
+        let _ = (partition, appended_at, event, subscriptions);
+    }
+
+    /// An attempt of a delivery ended, of an event that was stored at that time (milliseconds since 1970).
+    fn settled(&self, outcome: &Outcome, appended_at: u64) {
+        let _ = (outcome, appended_at);
+    }
+
+    /// An event became a dead letter.
+    fn dead_letter(&self, subscription: &str, reason: Reason) {
+        let _ = (subscription, reason);
     }
 
     /// A partition cannot be routed any more.

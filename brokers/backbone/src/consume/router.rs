@@ -222,6 +222,8 @@ impl Router {
             }
             matched.clear();
             routing.matcher.matches(&self.partition.topic, &event, &mut matched);
+            let partition = (self.partition.topic.as_str(), self.partition.number);
+            observer.routed(partition, stored.appended_at, &event, matched.len());
             if matched.is_empty() {
                 continue;
             }
@@ -231,7 +233,9 @@ impl Router {
                     continue;
                 }
                 let Some(core) = routing.cores.get(&id.0) else { continue };
-                if core.offer(&self.partition, stored.position, &event, Feed::Router(end)) == Offered::Full {
+                if core.offer(&self.partition, (stored.position, stored.appended_at), &event, Feed::Router(end))
+                    == Offered::Full
+                {
                     state.fed.remove(&id.0);
                 }
             }

@@ -14,6 +14,9 @@
 //!   telemetry: {log: {level: info, format: text}}
 //! ```
 //!
+//! Traces go nowhere unless `telemetry` names a collector: `otlp: {endpoint: http://127.0.0.1:4318, headers:
+//! {authorization: "Bearer ${env:OTLP_TOKEN}"}, sampling: 0.1}`.
+//!
 //! Every key may be left out. Two limits have no number as their default: `memory` is a quarter of what the process may
 //! have, and `requestsPerSecondPerClient` is off. Relative paths count from the working directory, as those on the command line do, so that
 //! a backbone URL means the same in both. The file is read by the reader of resources: all faults at once, unknown keys
@@ -21,6 +24,7 @@
 
 mod backbone;
 mod listener;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +40,7 @@ use crate::{Collected, Diagnostic, ErrorSeverity, Variables, read_documents, rea
 
 pub use backbone::BackboneUrl;
 pub use listener::parse_listener;
+pub use telemetry::{LogFormat, LogLevel, Otlp, Ratio, Telemetry};
 
 /// How one process serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,62 +130,6 @@ impl Default for Limits {
     }
 }
 
-/// What the process tells of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Telemetry {
-    /// The least level of log lines that are written.
-    pub log_level: LogLevel,
-    /// How they are written.
-    pub log_format: LogFormat,
-}
-
-/// The level of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LogLevel {
-    /// What needs somebody's hand.
-    Error,
-    /// What will, if it goes on.
-    Warn,
-    /// What happens rarely and changes something.
-    #[default]
-    Info,
-    /// What helps to find a fault.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl LogLevel {
-    const ALL: [(&'static str, Self); 5] = [
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        ("info", Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::Trace),
-    ];
-
-    /// The level as it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Reads the configuration file of `serve`: exactly one document of the kind `Gateway`. The error holds every fault.
 pub fn load(path: &Path, variables: &Variables<'_>) -> Result<Gateway, Vec<Diagnostic>> {
     let text = read_text(path).map_err(|diagnostic| vec![diagnostic])?;
@@ -237,18 +186,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, header: &Header<'_>) -> Option<Gatew
     if let Some(field) = fields.get("limits") {
         read_limits(reader, &field, &mut gateway.limits);
     }
-    if let Some(field) = fields.get("telemetry")
-        && let Some(telemetry) = reader.map(&field, &["log"])
-        && let Some(field) = telemetry.get("log")
-        && let Some(log) = reader.map(&field, &["level", "format"])
-    {
-        if let Some(field) = log.get("level") {
-            gateway.telemetry.log_level = reader.choice(&field, &LogLevel::ALL).unwrap_or_default();
-        }
-        if let Some(field) = log.get("format") {
-            let choices = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-            gateway.telemetry.log_format = reader.choice(&field, &choices).unwrap_or_default();
-        }
+    if let Some(field) = fields.get("telemetry") {
+        telemetry::read(reader, &field, &mut gateway.telemetry);
     }
     Some(gateway)
 }

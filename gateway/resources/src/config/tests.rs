@@ -45,7 +45,8 @@ fn every_key_is_read() {
   limits: {requestBody: 8MiB, batchEvents: 7, connections: 8, connectionsPerAddress: 9, headerTimeout: 1s,
            idleTimeout: 2s, publishTimeout: 3s, shutdownGrace: 4s, memory: 64MiB, publishesInFlight: 10,
            requestsInFlightPerClient: 11, requestsPerSecondPerClient: 12, bodyTimeout: 5s, writeTimeout: 6s}
-  telemetry: {log: {level: debug, format: json}}",
+  telemetry: {log: {level: debug, format: json},
+              otlp: {endpoint: 'https://collector:4318', headers: {X-Team: a}, sampling: 0.25}}",
     );
     let seconds = Duration::from_secs;
     let expected = Gateway {
@@ -70,7 +71,15 @@ fn every_key_is_read() {
             publish_timeout: seconds(3),
             shutdown_grace: seconds(4),
         },
-        telemetry: Telemetry { log_level: LogLevel::Debug, log_format: LogFormat::Json },
+        telemetry: Telemetry {
+            log_level: LogLevel::Debug,
+            log_format: LogFormat::Json,
+            otlp: Some(Otlp {
+                endpoint: "https://collector:4318".to_owned(),
+                headers: vec![("x-team".to_owned(), "a".to_owned())],
+                sampling: Ratio::new(0.25),
+            }),
+        },
     };
     assert_eq!(read, Ok(expected));
 }
@@ -104,6 +113,27 @@ fn every_fault_is_told_at_once() {
             "g.yaml:10:28: `spec.telemetry.log.level`: `INFO` is not known here (did you mean `info`?)",
             "g.yaml:10:42: `spec.telemetry.log.format`: `xml` is not known here (write one of: text, json)",
         ]
+    );
+}
+
+#[test]
+fn what_a_collector_is_sent_is_checked_and_its_secrets_are_only_named() {
+    let faults = gateway(
+        "  telemetry: {otlp: {endpoint: 'collector:4317', headers: {authorization: Bearer hush, 'a b': c}, sampling: 10}}",
+    )
+    .unwrap_err();
+    assert_eq!(
+        faults,
+        [
+            "g.yaml:4:32: `spec.telemetry.otlp.endpoint`: `collector:4317` is no URL of a collector (write for example `http://127.0.0.1:4318`)",
+            "g.yaml:4:75: `spec.telemetry.otlp.headers.authorization` holds a secret (write it as `${env:NAME}` and set that variable in the environment of the gateway)",
+            "g.yaml:4:88: `spec.telemetry.otlp.headers.a b` is no name of a header (correct the name)",
+            "g.yaml:4:111: `spec.telemetry.otlp.sampling` is 10 and no ratio (write a number from 0 to 1)",
+        ]
+    );
+    assert_eq!(
+        gateway("  telemetry: {otlp: {headers: {}}}").unwrap_err(),
+        ["g.yaml:4:15: `spec.telemetry.otlp.endpoint` is missing (add `endpoint: http://127.0.0.1:4318`)"]
     );
 }
 

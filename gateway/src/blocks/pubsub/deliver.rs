@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::PubSub;
 use crate::sink::{self, AddressPolicy, Failure};
+use crate::telemetry::traces::{self, Ended, Span};
 use tidegate_resources::Sink;
 
 struct Caller {
@@ -33,6 +34,18 @@ enum Meaning {
     Hopeless(String),
 }
 
+impl Meaning {
+    /// What failed where there was no answer, as a word that does not change.
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::Verdict(Verdict::Unreachable) => "unreachable",
+            Self::Verdict(_) => "no_answer",
+            Self::Loop => "loop",
+            Self::Hopeless(_) => "refused_address",
+        }
+    }
+}
+
 /// Runs until the subscription ends or the process stops.
 pub(super) async fn run(block: PubSub, consumer: Consumer) {
     let environment = block.0.environment.clone();
@@ -45,6 +58,30 @@ pub(super) async fn run(block: PubSub, consumer: Consumer) {
 
 impl Caller {
     async fn attempt(&self, delivery: Delivery) {
+        let span = self.span(&delivery);
+        span.scope(self.attempt_within(&span, delivery)).await;
+    }
+
+    fn span(&self, delivery: &Delivery) -> Span {
+        if !self.block.0.traces.is_on() {
+            return Span::default();
+        }
+        let (topic, partition, position) = delivery.place();
+        let subscription = delivery.subscription();
+        self.block.0.traces.deliver(&traces::Attempt {
+            event: delivery.event(),
+            topic,
+            partition,
+            position: position.0,
+            subscription: &subscription.spec.name,
+            uid: subscription.uid,
+            number: delivery.attempt(),
+            first_attempt_at: delivery.first_attempt_at(),
+            sink: &subscription.spec.sink,
+        })
+    }
+
+    async fn attempt_within(&self, span: &Span, delivery: Delivery) {
         let began = tokio::time::Instant::now();
         let subscription = Arc::clone(delivery.subscription());
         let (meaning, mut attempt) = match self.target(&subscription) {
@@ -53,6 +90,7 @@ impl Caller {
                 let uid = format!("{:016x}", subscription.uid);
                 sink::Attempt { subscription: &uid, event: delivery.event(), number: delivery.attempt() }
                     .append_headers(&mut written.headers);
+                span.put_into_headers(&mut written.headers);
                 let timeout = subscription.spec.timeout;
                 let sinks = &self.block.0.sinks;
                 let policy = AddressPolicy::Any;
@@ -62,6 +100,12 @@ impl Caller {
             Err(reason) => (Meaning::Hopeless(reason.clone()), Attempt { detail: reason, ..Attempt::default() }),
         };
         attempt.took = began.elapsed();
+        span.end(&Ended {
+            status: attempt.status,
+            done: matches!(meaning, Meaning::Verdict(Verdict::Done)),
+            error_type: meaning.error_type(),
+            detail: &attempt.detail,
+        });
         match meaning {
             Meaning::Verdict(verdict) => self.settle(delivery, verdict, attempt).await,
             Meaning::Loop => delivery.dead_letter(Reason::Loop, &attempt).await,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use parking_lot::Mutex;
 use tidegate_backbone::catalogue::{Catalogue, ChangeError, Origin, Subscription, Topic, TopicSpec};
-use tidegate_backbone::consume::{Consume, DeadLetter, LetterId, Status};
+use tidegate_backbone::consume::{Consume, DeadLetter, Lag, LetterId, Status};
 use tidegate_backbone::publish::{Publisher, Receipt};
 use tidegate_backbone::{Environment, Error, LogInfo, PartitionLog, Result};
 use tidegate_routing::TopicName;
@@ -21,6 +21,7 @@ use tidegate_schemas::Event;
 use tracing::info;
 
 use crate::sink;
+use crate::telemetry::traces::{self, Traces};
 use tidegate_resources::Sink;
 
 pub use error::PublishError;
@@ -40,6 +41,7 @@ struct Inner {
     publisher: Publisher,
     flights: Flights,
     sinks: sink::Http,
+    traces: Traces,
     /// Where the subscriptions of files deliver to, by name: with what came from the process environment, which the
     /// catalogue does not keep.
     targets: Mutex<HashMap<ByteString, Sink>>,
@@ -55,12 +57,14 @@ impl PubSub {
         consume: Arc<Consume>,
         environment: Environment,
         options: Options,
+        traces: Traces,
     ) -> Self {
         let publisher = Publisher::new(Arc::clone(&log), Arc::clone(consume.catalogue()));
         let sinks = sink::Http::new(sink::Options::default(), &environment);
         let targets = Mutex::new(HashMap::new());
         let flights = Flights::new(options.publishes_in_flight);
-        Self(Arc::new(Inner { log, consume, publisher, flights, sinks, targets, environment, options }))
+        let inner = Inner { log, consume, publisher, flights, sinks, traces, targets, environment, options };
+        Self(Arc::new(inner))
     }
 
     fn catalogue(&self) -> &Arc<Catalogue> {
@@ -107,17 +111,26 @@ impl PubSub {
     }
 
     /// Publishes one event; the receipt comes when it is durable.
-    pub async fn publish(&self, topic: &Topic, event: Event) -> Result<Receipt> {
-        let _flight = self.0.flights.begin(1)?;
-        self.0.publisher.publish(topic, event, self.0.options.publish_timeout).await
+    pub async fn publish(&self, topic: &Topic, mut event: Event) -> Result<Receipt> {
+        let span = self.0.traces.publish(topic.spec.name.as_str(), &mut event);
+        let outcome = match self.0.flights.begin(1) {
+            Ok(_flight) => self.0.publisher.publish(topic, event, self.0.options.publish_timeout).await,
+            Err(full) => Err(full),
+        };
+        record(&span, &outcome);
+        outcome
     }
 
     /// Publishes many events, each by itself.
-    pub async fn publish_all(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Receipt>> {
-        match self.0.flights.begin(events.len()) {
+    pub async fn publish_all(&self, topic: &Topic, mut events: Vec<Event>) -> Vec<Result<Receipt>> {
+        let name = topic.spec.name.as_str();
+        let spans: Vec<traces::Span> = events.iter_mut().map(|event| self.0.traces.publish(name, event)).collect();
+        let outcomes = match self.0.flights.begin(events.len()) {
             Ok(_flight) => self.0.publisher.publish_all(topic, events, self.0.options.publish_timeout).await,
             Err(full) => events.iter().map(|_| Err(Error::new(full.kind().clone(), full.context()))).collect(),
-        }
+        };
+        spans.iter().zip(&outcomes).for_each(|(span, outcome)| record(span, outcome));
+        outcomes
     }
 
     /// Creates a topic, or gives the one that is there.
@@ -173,6 +186,11 @@ impl PubSub {
         self.0.consume.status(subscription.uid)
     }
 
+    /// How far a subscription is behind its topics; none where it has ended.
+    pub async fn lag(&self, subscription: &Subscription) -> Result<Option<Lag>> {
+        self.0.consume.lag(subscription.uid).await
+    }
+
     /// Stops the deliveries of a subscription for that reason, or lets them go on where there is none.
     pub async fn pause(
         &self,
@@ -208,5 +226,13 @@ impl PubSub {
         ids: Option<&[LetterId]>,
     ) -> std::result::Result<usize, ChangeError> {
         self.0.consume.drop_dead_letters(name, ids).await
+    }
+}
+
+/// Tells the span of a publish what came of it.
+fn record(span: &traces::Span, outcome: &Result<Receipt>) {
+    match outcome {
+        Ok(receipt) => span.stored(receipt.partition, receipt.position.map(|position| position.0)),
+        Err(error) => span.failed(error.kind().name(), error),
     }
 }

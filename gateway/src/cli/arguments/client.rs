@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::values::Server;
+
 /// A command that a running gateway carries out.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Client {
@@ -20,6 +22,110 @@ pub enum Client {
     /// Look at what could not be delivered, send it again, or drop it
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Show or change which log lines the gateway writes, until it ends
+    LogLevel(LogLevel),
+    /// List and show the applications that are declared
+    #[command(subcommand)]
+    Apps(Apps),
+    /// Show what runs: gateways, backbone, slots
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Look at what a gateway needs (ports, disk, limits, config, server), and say what is wrong and how to mend it
+    Doctor(Doctor),
+    /// List, show, add, choose and remove contexts: named gateways with their tokens
+    #[command(subcommand)]
+    Context(Contexts),
+}
+
+/// What is done with apps.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Apps {
+    /// List all apps
+    List,
+    /// Show one app
+    Show {
+        /// The app
+        id: String,
+    },
+}
+
+/// What is asked of the cluster.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Cluster {
+    /// List the gateways
+    List,
+    /// Show the backbone and the gateways
+    Show,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  tidegate doctor
+  tidegate doctor --config /etc/tidegate/gateway.yaml
+  tidegate doctor --server http://127.0.0.1:3500 -o json")]
+pub struct Doctor {
+    /// Config file (a Gateway resource) of serve [default: look at what dev would use]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What is done with contexts.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Contexts {
+    /// List all contexts
+    List,
+    /// Show one context, without its token
+    Show {
+        /// The context [default: the current one]
+        name: Option<String>,
+    },
+    /// Add a context; the first one becomes the current one
+    #[command(after_help = "Examples:
+  tidegate context add staging https://mesh.example.com --token-variable STAGING_TOKEN
+  tidegate context add local http://127.0.0.1:3500")]
+    #[command(group = clap::ArgGroup::new("where").multiple(false))]
+    Add {
+        /// Its name
+        name: String,
+        /// The gateway
+        #[arg(value_name = "URL")]
+        url: Server,
+        /// The token is in this variable of the process environment
+        #[arg(long, value_name = "VARIABLE", group = "where")]
+        token_variable: Option<String>,
+        /// The token is the first line of this file
+        #[arg(long, value_name = "FILE", group = "where")]
+        token_file: Option<PathBuf>,
+        /// Read the token from standard input and keep it in the file of contexts
+        #[arg(long, group = "where")]
+        token_stdin: bool,
+    },
+    /// Speak to this context from now on
+    Use {
+        /// The context
+        name: String,
+    },
+    /// Remove a context
+    Remove {
+        /// The context
+        name: String,
+    },
+}
+
+/// Arguments of `log-level`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  tidegate log-level
+  tidegate log-level warn,tidegate::sink=debug
+  tidegate log-level --reset")]
+pub struct LogLevel {
+    /// A level (error, warn, info, debug, trace), or directives by module
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Go back to what the gateway began with
+    #[arg(long, conflicts_with = "filter")]
+    pub reset: bool,
 }
 
 /// Arguments of `publish`.

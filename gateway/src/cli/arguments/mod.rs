@@ -6,9 +6,12 @@ mod values;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 
-pub use client::{Client, DeadLetters, Publish, Subscriptions, Tail, Topics};
+pub use client::{
+    Apps, Client, Cluster, Contexts, DeadLetters, Doctor, LogLevel, Publish, Subscriptions, Tail, Topics,
+};
 pub use values::{Server, Token};
 
 /// One binary that turns the broker you run, or none, into an event mesh.
@@ -32,14 +35,53 @@ pub struct Arguments {
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
     /// The gateway to speak to
-    #[arg(long, global = true, env = "TIDEGATE_SERVER", value_name = "URL", default_value = Server::DEFAULT)]
-    pub server: Server,
+    #[arg(long, global = true, env = "TIDEGATE_SERVER", value_name = "URL")]
+    #[arg(help = format!("The gateway to speak to [default: that of the context, else {}]", Server::DEFAULT))]
+    pub server: Option<Server>,
     /// Bearer token to show to the gateway
     #[arg(long, global = true, env = "TIDEGATE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<Token>,
+    /// Context to take server and token from [default: the current one; see tidegate context]
+    #[arg(long, global = true, env = "TIDEGATE_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// File of contexts [default: tidegate/contexts.json in the folder for configuration]
+    #[arg(long, global = true, env = "TIDEGATE_CONFIG", value_name = "FILE")]
+    pub context_file: Option<PathBuf>,
+    /// Which of these came from the process environment, and so give way to what was typed.
+    #[arg(skip)]
+    pub from_environment: FromEnvironment,
     /// How to print results: for people, or exactly what the API gave (one document a line where there are many)
     #[arg(long, short, global = true, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: Output,
+}
+
+/// Which options came from the process environment and not from the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FromEnvironment {
+    /// `--server`.
+    pub server: bool,
+    /// `--token`.
+    pub token: bool,
+    /// `--context`.
+    pub context: bool,
+}
+
+impl FromEnvironment {
+    pub(super) fn of(matches: &ArgMatches) -> Self {
+        let from_environment = |id: &str| matches.value_source(id) == Some(ValueSource::EnvVariable);
+        Self {
+            server: from_environment("server"),
+            token: from_environment("token"),
+            context: from_environment("context"),
+        }
+    }
+}
+
+impl Globals {
+    /// The gateway to speak to.
+    pub fn server(&self) -> Server {
+        self.server.clone().unwrap_or_default()
+    }
 }
 
 /// How results are printed.
@@ -62,6 +104,8 @@ pub enum Command {
     /// What a running gateway is asked for.
     #[command(flatten)]
     Client(Client),
+    /// Print what a shell needs to complete commands and options
+    Completion(Completion),
     /// Validate resource files without a gateway; every fault is told with its file, line and remedy
     Check(Check),
 }
@@ -112,6 +156,18 @@ pub struct Serve {
     /// File to write {"http", "grpc", "backbone"} to once the gateway serves
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
+}
+
+/// Arguments of `completion`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  tidegate completion bash > ~/.local/share/bash-completion/completions/tidegate
+  tidegate completion zsh > \"${fpath[1]}/_tidegate\"
+  tidegate completion fish > ~/.config/fish/completions/tidegate.fish")]
+pub struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 /// Arguments of `check`.

@@ -36,6 +36,22 @@ fn accepted() {
         "dead-letters redrive large 0-1 0-2",
         "dead-letters drop large --all",
         "dead-letters drop large 0-1 0-2",
+        "apps list",
+        "apps show billing",
+        "cluster list",
+        "cluster show --context staging",
+        "completion bash",
+        "context list",
+        "context show",
+        "context add staging https://h --token-variable T",
+        "context add staging h:1 --token-file f",
+        "context use staging",
+        "context remove staging",
+        "doctor",
+        "doctor --config gateway.yaml",
+        "log-level",
+        "log-level warn,tidegate=debug",
+        "log-level --reset",
         "check a.yaml b",
     ] {
         parsed(line);
@@ -58,6 +74,11 @@ fn refused() {
         "dead-letters drop large",
         "dead-letters drop large 0-1 --all",
         "check",
+        "completion tcsh",
+        "context add staging",
+        "context add staging ftp://h",
+        "context add staging h --token-stdin --token-file f",
+        "log-level info --reset",
         "topics list -o yaml",
         "topics list --server ftp://h",
         "topics list --server http://user:secret@h",
@@ -73,12 +94,12 @@ fn globals_before_and_after_the_command() {
     for line in ["-o json --server http://h:1 --token t topics list", "topics list -o json --server h:1 --token t"] {
         let globals = parsed(line).globals;
         assert_eq!(globals.output, Output::Json);
-        assert_eq!(globals.server.to_string(), "http://h:1");
+        assert_eq!(globals.server().to_string(), "http://h:1");
         assert_eq!(globals.token.unwrap().authorization(), "Bearer t");
     }
     let command = Arguments::command();
     let server = command.get_arguments().find(|argument| argument.get_id() == "server").unwrap();
-    assert_eq!(server.get_default_values(), [Server::DEFAULT]);
+    assert_eq!(parsed("topics list").globals.server().to_string(), Server::DEFAULT);
     assert_eq!(server.get_env().unwrap(), "TIDEGATE_SERVER");
 }
 
@@ -106,4 +127,20 @@ fn named_dead_letters_and_all_are_told_apart() {
         panic!("another command");
     };
     assert_eq!((ids, all), (vec!["0-1".to_owned(), "1-2".to_owned()], false));
+}
+
+#[test]
+fn shells_complete_every_command() {
+    let commands: Vec<String> =
+        Arguments::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+        let mut script = Vec::new();
+        crate::cli::write_completion(shell, &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for command in commands.iter().map(String::as_str).chain(["redrive", "--context", "--token-variable"]) {
+            let word = command.trim_start_matches('-');
+            assert!(script.contains(word), "{shell} does not complete {command}");
+        }
+    }
 }

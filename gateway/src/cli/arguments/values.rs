@@ -32,6 +32,12 @@ impl fmt::Display for Server {
     }
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self(Uri::from_static(Self::DEFAULT))
+    }
+}
+
 impl FromStr for Server {
     type Err = String;
 

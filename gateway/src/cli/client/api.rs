@@ -64,6 +64,8 @@ pub(super) struct Call {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: String,
+    /// The server's clock, in milliseconds since 1970, where it tells it.
+    pub(super) date: Option<u64>,
 }
 
 impl Call {
@@ -106,17 +108,18 @@ impl Api {
         connector.set_nodelay(true);
         let mut builder = Client::builder(Tasks(environment.clone()));
         builder.pool_timer(TokioTimer::new());
-        let transport = if globals.server.is_https() {
+        let server = globals.server();
+        let transport = if server.is_https() {
             connector.enforce_http(false);
             let provider = rustls::crypto::ring::default_provider();
             let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider).map_err(|error| {
-                Failure::Local(format!("this machine has no root certificates to verify {}: {error}", globals.server))
+                Failure::Local(format!("this machine has no root certificates to verify {server}: {error}"))
             })?;
             Transport::Encrypted(builder.build(tls.https_only().enable_http1().wrap_connector(connector)))
         } else {
             Transport::Plain(builder.build(connector))
         };
-        Ok(Self { server: globals.server.clone(), token: globals.token.clone(), transport })
+        Ok(Self { server, token: globals.token.clone(), transport })
     }
 
     /// Makes a request and reads the answer.
@@ -136,7 +139,7 @@ impl Api {
             }
             let body = String::from_utf8(body.into())
                 .map_err(|_| Failure::Local("the answer is not UTF-8: no gateway gave it".to_owned()))?;
-            Ok(Answer { status: parts.status, body })
+            Ok(Answer { status: parts.status, body, date: date(&parts.headers) })
         };
         match tokio::time::timeout(limits::CLIENT_TIMEOUT, exchange).await {
             Ok(outcome) => outcome,
@@ -188,6 +191,13 @@ impl Api {
             }
         })
     }
+}
+
+/// `Date`, whose form is that of mails (RFC 9110 section 5.6.7).
+fn date(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    u64::try_from(time.as_millisecond()).ok()
 }
 
 fn no_answer(may_have_changed: bool, reason: String) -> Failure {

@@ -4,10 +4,14 @@
 //! gives a `Failure` or nothing, so that tests run commands against a server of their own and read what was printed.
 
 mod api;
+mod cluster;
 mod console;
+mod contexts;
 mod dead_letters;
+mod doctor;
 mod failure;
 mod json;
+mod log_level;
 mod problem;
 mod publish;
 mod subscriptions;
@@ -19,9 +23,11 @@ mod topics;
 use std::process::ExitCode;
 
 use tidegate_backbone::Environment;
+use tidegate_resources::process_variable;
 
 pub use super::arguments::Client as Command;
 use super::arguments::{Globals, Output, Server};
+use super::contexts::resolve;
 use api::Api;
 use console::Console;
 use failure::Failure;
@@ -41,7 +47,7 @@ impl Context<'_> {
 
     /// Says on a terminal what to type next.
     fn suggest(&mut self, command: &str) {
-        let server = match self.globals.server.to_string() {
+        let server = match self.globals.server().to_string() {
             server if server == Server::DEFAULT => String::new(),
             server => format!(" --server {server}"),
         };
@@ -57,7 +63,7 @@ pub fn run(command: &Command, globals: &Globals, environment: &Environment) -> E
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            console.error(&Failure::Local(format!("the command cannot begin: {error}")), &globals.server);
+            console.error(&Failure::Local(format!("the command cannot begin: {error}")), &globals.server());
             return ExitCode::FAILURE;
         }
     };
@@ -80,13 +86,21 @@ pub fn run(command: &Command, globals: &Globals, environment: &Environment) -> E
 
 /// Carries a command out and gives the exit code.
 async fn execute(command: &Command, globals: &Globals, mut console: Console, environment: &Environment) -> u8 {
-    let api = match Api::new(globals, environment) {
-        Ok(api) => api,
+    if let Command::Context(command) = command {
+        let Err(failure) = contexts::run(&mut console, globals, command).await else { return 0 };
+        console.error(&failure, &globals.server());
+        return failure.exit_code();
+    }
+    let resolved = resolve(globals, &process_variable).map_err(Failure::Local);
+    let resolved = resolved.and_then(|globals| Ok((Api::new(&globals, environment)?, globals)));
+    let (api, globals) = match resolved {
+        Ok((api, globals)) => (api, globals),
         Err(failure) => {
-            console.error(&failure, &globals.server);
+            console.error(&failure, &globals.server());
             return failure.exit_code();
         }
     };
+    let globals = &globals;
     let mut context = Context { api, console, environment, globals };
     let outcome = match command {
         Command::Publish(arguments) => publish::run(&mut context, arguments).await,
@@ -94,6 +108,12 @@ async fn execute(command: &Command, globals: &Globals, mut console: Console, env
         Command::Topics(command) => topics::run(&mut context, command).await,
         Command::Subscriptions(command) => subscriptions::run(&mut context, command).await,
         Command::DeadLetters(command) => dead_letters::run(&mut context, command).await,
+        Command::LogLevel(arguments) => log_level::run(&mut context, arguments).await,
+        Command::Apps(command) => cluster::apps(&mut context, command).await,
+        Command::Cluster(command) => cluster::cluster(&mut context, command).await,
+        Command::Doctor(arguments) => doctor::run(&mut context, arguments).await,
+        // Carried out above: it speaks to no gateway.
+        Command::Context(_) => Ok(()),
     };
     match outcome {
         Ok(()) => 0,
@@ -104,7 +124,7 @@ async fn execute(command: &Command, globals: &Globals, mut console: Console, env
             0
         }
         Err(failure) => {
-            context.console.error(&failure, &globals.server);
+            context.console.error(&failure, &globals.server());
             failure.exit_code()
         }
     }

@@ -20,6 +20,7 @@ use super::topics::find;
 use super::{Shared, time};
 use crate::blocks::pubsub::{Range, Reading, Span};
 use crate::edge::problem::{Code, Problem};
+use crate::telemetry::metrics::Follower;
 
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
@@ -133,7 +134,7 @@ pub(super) async fn read(
         }
         let position = header_value(&from.to_string())?;
         let reading = api.pubsub.follow(&topic, from, partition, filter).await?;
-        let mut response = follow(reading, api.environment.stopping().clone());
+        let mut response = follow(reading, api.environment.stopping().clone(), api.metrics.follower("sse"));
         response.headers_mut().insert(POSITION, position);
         return Ok(response);
     }
@@ -194,31 +195,35 @@ fn range(name: &str, text: Option<&str>, default: Range) -> Result<Range, Proble
 }
 
 /// Server-sent events: `id` is the position behind the event, so that `Last-Event-ID` goes on where the client was.
-fn follow(reading: Reading, stopping: tokio_util::sync::CancellationToken) -> Response {
+fn follow(reading: Reading, stopping: tokio_util::sync::CancellationToken, follower: Follower) -> Response {
     let opened = Bytes::from_static(b": following\n\n");
-    let events = stream::unfold(Some((reading, stopping, Some(opened))), |state| async move {
-        let (mut reading, stopping, opened) = state?;
-        if let Some(opened) = opened {
-            return Some((Ok::<_, Infallible>(opened), Some((reading, stopping, None))));
-        }
-        let next = tokio::select! {
-            () = stopping.cancelled() => return None,
-            next = tokio::time::timeout(KEEP_ALIVE, reading.next()) => next,
-        };
-        match next {
-            Err(_) => Some((Ok(Bytes::from_static(b": still here\n\n")), Some((reading, stopping, None)))),
-            Ok(None) => None,
-            Ok(Some(Ok((event, cursor)))) => {
-                let mut text = format!("id: {cursor}\nevent: cloudevent\ndata: ").into_bytes();
-                json::write_line(&event, &mut text);
-                text.extend_from_slice(b"\n\n");
-                Some((Ok(Bytes::from(text)), Some((reading, stopping, None))))
+    let events = stream::unfold(Some((reading, stopping, Some(opened))), move |state| {
+        // Counted as long as the stream is there, polled or not.
+        let _follower = &follower;
+        async move {
+            let (mut reading, stopping, opened) = state?;
+            if let Some(opened) = opened {
+                return Some((Ok::<_, Infallible>(opened), Some((reading, stopping, None))));
             }
-            Ok(Some(Err(error))) => {
-                let mut text = b"event: problem\ndata: ".to_vec();
-                text.extend_from_slice(&Problem::from(error).document());
-                text.extend_from_slice(b"\n\n");
-                Some((Ok(Bytes::from(text)), None))
+            let next = tokio::select! {
+                () = stopping.cancelled() => return None,
+                next = tokio::time::timeout(KEEP_ALIVE, reading.next()) => next,
+            };
+            match next {
+                Err(_) => Some((Ok(Bytes::from_static(b": still here\n\n")), Some((reading, stopping, None)))),
+                Ok(None) => None,
+                Ok(Some(Ok((event, cursor)))) => {
+                    let mut text = format!("id: {cursor}\nevent: cloudevent\ndata: ").into_bytes();
+                    json::write_line(&event, &mut text);
+                    text.extend_from_slice(b"\n\n");
+                    Some((Ok(Bytes::from(text)), Some((reading, stopping, None))))
+                }
+                Ok(Some(Err(error))) => {
+                    let mut text = b"event: problem\ndata: ".to_vec();
+                    text.extend_from_slice(&Problem::from(error).document());
+                    text.extend_from_slice(b"\n\n");
+                    Some((Ok(Bytes::from(text)), None))
+                }
             }
         }
     });

@@ -1,14 +1,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
+use tidegate_backbone::consume;
 
 use super::Shared;
 use super::openapi::{READ, refusals};
 use crate::edge::problem::{Code, Problem};
-use crate::telemetry::metrics::CONTENT_TYPE;
+use crate::telemetry::metrics::{CONTENT_TYPE, Standing};
 
 /// Whether requests should come here: not before everything is open, and no more once shutdown begins or the log has
 /// failed.
@@ -37,6 +39,11 @@ impl Readiness {
     /// Sets whether everything is open.
     pub fn set(&self, open: bool) {
         self.open.store(open, Ordering::Release);
+    }
+
+    /// Whether requests should come here.
+    pub fn is_ready(&self) -> bool {
+        self.check().is_ok()
     }
 
     fn check(&self) -> Result<(), Problem> {
@@ -85,11 +92,19 @@ pub(super) async fn ready(State(api): State<Shared>) -> Result<&'static str, Pro
         Alive
     ))]
 pub(super) async fn metrics(State(api): State<Shared>) -> Response {
-    for subscription in api.pubsub.subscriptions() {
-        if let Some(status) = api.pubsub.status(&subscription) {
-            api.metrics.queue_events(&subscription.spec.name, status.queued);
-        }
+    let now = api.environment.clock.unix_milliseconds();
+    let subscriptions = api.pubsub.subscriptions();
+    let mut standings = Vec::with_capacity(subscriptions.len());
+    for subscription in &subscriptions {
+        let Some(status) = api.pubsub.status(subscription) else { continue };
+        // A log that cannot be read is told by other figures; this one must not fail with it.
+        let lag = api.pubsub.lag(subscription).await.ok().flatten().unwrap_or_default();
+        let oldest = lag.oldest_appended_at.map_or(Duration::ZERO, |at| Duration::from_millis(now.saturating_sub(at)));
+        let active = status.standing == consume::Standing::Active;
+        let standing = Standing { active, queued: status.queued, lag: lag.events, oldest };
+        standings.push((&*subscription.spec.name, standing));
     }
+    api.metrics.subscriptions_stand(standings);
     api.metrics.memory(&api.environment.memory);
     let (out, refused) = api.pubsub.flights();
     api.metrics.flights(out, refused);

@@ -2,9 +2,11 @@
 
 mod body;
 mod change;
+mod cluster;
 mod dead_letters;
 mod events;
 mod health;
+mod log_level;
 mod openapi;
 mod publish;
 mod query;
@@ -15,20 +17,35 @@ mod topics;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use tidegate_schemas::limits::Limits;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::blocks::apps::Apps;
 use crate::blocks::pubsub::PubSub;
 use crate::telemetry::Metrics;
+use crate::telemetry::logging::Filter;
+use crate::telemetry::traces::Traces;
 
+pub use cluster::Node;
 pub use health::Readiness;
 
 /// What every handler may use.
 #[derive(Debug)]
 pub struct Api {
+    /// Spans of what requests bring about.
+    pub traces: Traces,
     /// Publish and subscribe.
     pub pubsub: PubSub,
+    /// Which applications are declared.
+    pub apps: Apps,
+    /// This process, and what it runs on.
+    pub node: Node,
+    /// Which log lines are written, where that is the gateway's to say.
+    pub log_filter: Option<Filter>,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Whether requests should come here.
@@ -44,7 +61,16 @@ type Shared = Arc<Api>;
 
 /// The routes.
 pub fn router(api: Api) -> Router {
-    Router::from(routes()).with_state(Arc::new(api))
+    let traced = api.traces.is_on();
+    let router = Router::from(routes()).with_state(Arc::new(api));
+    // Where nothing is traced nothing stands in the way.
+    if traced { router.layer(from_fn(within_trace)) } else { router }
+}
+
+/// Whatever a request publishes belongs to the trace that its headers name.
+async fn within_trace(request: Request, next: Next) -> Response {
+    let headers = request.headers().clone();
+    Traces::within_request(&headers, || next.run(request)).await
 }
 
 /// The routes with their descriptions.
@@ -63,6 +89,9 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+        .routes(routes!(cluster::show))
+        .routes(routes!(cluster::apps))
+        .routes(routes!(log_level::show, log_level::change, log_level::reset))
         .routes(routes!(openapi::show))
 }
 

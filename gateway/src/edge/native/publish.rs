@@ -133,6 +133,7 @@ pub(super) async fn to_topic(
 }
 
 async fn publish(api: &Api, topic: String, request: Request) -> Result<Response, Problem> {
+    let began = Instant::now();
     let answer = accept(api, topic, request).await;
     let outcome = match &answer {
         Ok(_) => "accepted",
@@ -140,7 +141,7 @@ async fn publish(api: &Api, topic: String, request: Request) -> Result<Response,
         Err(problem) if problem.code().status().is_client_error() => "refused",
         Err(_) => "failed",
     };
-    api.metrics.published(outcome);
+    api.metrics.published(outcome, began.elapsed());
     answer
 }
 

@@ -30,6 +30,8 @@ pub(crate) enum LaneKey {
 pub(crate) struct Queued {
     /// Where it stands in its partition.
     pub(crate) position: Position,
+    /// When it was stored, in milliseconds since 1970.
+    pub(crate) appended_at: u64,
     /// The event.
     pub(crate) event: Arc<Event>,
     bytes: usize,
@@ -37,9 +39,9 @@ pub(crate) struct Queued {
 
 impl Queued {
     /// An event with the bytes that it counts for.
-    pub(crate) fn new(position: Position, event: Arc<Event>) -> Self {
+    pub(crate) fn new(position: Position, appended_at: u64, event: Arc<Event>) -> Self {
         let bytes = event.bytes();
-        Self { position, event, bytes }
+        Self { position, appended_at, event, bytes }
     }
 }
 
@@ -61,6 +63,8 @@ pub(crate) struct Taken {
     pub(crate) lane: LaneKey,
     /// Where it stands.
     pub(crate) position: Position,
+    /// When it was stored, in milliseconds since 1970.
+    pub(crate) appended_at: u64,
     /// The event.
     pub(crate) event: Arc<Event>,
     /// Attempts before this one that counted.
@@ -209,7 +213,7 @@ impl Progress {
     }
 
     /// Takes an event in, in the order of the log.
-    pub(crate) fn offer(&mut self, lane: LaneKey, position: Position, event: &Arc<Event>) -> Offered {
+    pub(crate) fn offer(&mut self, lane: LaneKey, position: Position, appended_at: u64, event: &Arc<Event>) -> Offered {
         self.reached(position);
         if self.settled.as_ref().is_some_and(|(_, open)| !open.contains(&position)) {
             return Offered::Passed;
@@ -223,7 +227,7 @@ impl Progress {
             return Offered::Full;
         }
         self.taken_over(position);
-        let queued = Queued::new(position, Arc::clone(event));
+        let queued = Queued::new(position, appended_at, Arc::clone(event));
         self.queued.add(queued.bytes);
         self.open.insert(position);
         match self.lanes.get_mut(&lane) {
@@ -309,6 +313,7 @@ impl Progress {
             return Some(Taken {
                 lane: key,
                 position: queued.position,
+                appended_at: queued.appended_at,
                 event: queued.event,
                 attempts,
                 first_attempt_at,
@@ -390,7 +395,7 @@ impl Progress {
 
     /// The event that was taken was not tried after all, and is handed out again first.
     pub(crate) fn release(&mut self, key: LaneKey, taken: Taken) {
-        let queued = Queued::new(taken.position, taken.event);
+        let queued = Queued::new(taken.position, taken.appended_at, taken.event);
         let bytes = queued.bytes;
         match self.lanes.get_mut(&key) {
             Some(Lane::Live { queue, busy }) => {
@@ -515,6 +520,16 @@ impl Progress {
             behind.due = due;
             self.waiting.insert((due, key));
         }
+    }
+
+    /// The first position that was taken in and is not settled.
+    pub(crate) fn oldest(&self) -> Option<Position> {
+        let unread = self.settled.as_ref().and_then(|(_, open)| open.first());
+        let heads = self.lanes.values().filter_map(|lane| match lane {
+            Lane::Behind(behind) => Some(behind.head),
+            Lane::Live { .. } => None,
+        });
+        self.open.first().into_iter().chain(unread).copied().chain(heads).min()
     }
 
     /// What must outlive this process. `now` stands in for a first attempt that has not begun.

@@ -77,7 +77,7 @@ impl World {
             return false;
         }
         let lane = self.lane(self.read);
-        if self.progress.offer(lane, Position(self.read), &Self::event(self.read)) != Offered::Full {
+        if self.progress.offer(lane, Position(self.read), 0, &Self::event(self.read)) != Offered::Full {
             self.read += 1;
             self.progress.reached(Position(self.read));
             return true;
@@ -123,7 +123,7 @@ impl World {
         for position in load.from.0..=load.last.0 {
             scanned = Position(position + 1);
             if self.lane(position) == load.lane {
-                events.push(Queued::new(Position(position), Self::event(position)));
+                events.push(Queued::new(Position(position), 0, Self::event(position)));
                 if events.len() == 3 {
                     break;
                 }

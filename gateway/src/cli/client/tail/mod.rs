@@ -46,7 +46,7 @@ pub(super) async fn run(context: &mut Context<'_>, arguments: &Tail) -> Result<(
                 delay = limits::CLIENT_RECONNECT_INITIAL;
             }
             let wait = jittered(delay, context.environment.random.bits());
-            let reason = failure.lines(&context.globals.server).swap_remove(0);
+            let reason = failure.lines(&context.globals.server()).swap_remove(0);
             context.console.note(&format!("{reason}; reconnecting in {} ms", wait.as_millis()));
             tokio::time::sleep(wait).await;
             delay = (delay * 2).min(limits::CLIENT_RECONNECT_MAX);

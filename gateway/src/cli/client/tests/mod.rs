@@ -1,6 +1,7 @@
 //! Commands as they are typed, against a server that gives canned answers.
 
 mod failures;
+mod local;
 mod operate;
 mod publish;
 mod server;

@@ -199,3 +199,12 @@ async fn hints_are_for_people_only() {
     let hint = format!("next: tidegate publish orders --data '{{\"hello\": \"world\"}}' --server {}\n", server.url);
     assert_eq!(outcome.err, hint);
 }
+
+#[tokio::test]
+async fn log_levels() {
+    let answer = |filter: &str| Answer::json(200, format!(r#"{{"filter":"{filter}","configured":"info"}}"#));
+    check("log-level", vec![answer("info")], &["GET /log-level"], "info\n").await;
+    let asked = check("log-level debug", vec![answer("debug")], &["PUT /log-level"], "debug (began with info)\n").await;
+    assert_eq!(asked[0].body, r#"{"filter":"debug"}"#);
+    check("log-level --reset", vec![answer("info")], &["DELETE /log-level"], "info\n").await;
+}

@@ -94,5 +94,7 @@ fn settings(folder: &Path) -> Settings {
         create_topics_on_first_use: false,
         development: false,
         limits: config::Limits::default(),
+        log_filter: None,
+        traces: None,
     }
 }
