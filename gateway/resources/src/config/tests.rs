@@ -128,7 +128,7 @@ fn what_a_collector_is_sent_is_checked_and_its_secrets_are_only_named() {
             "g.yaml:4:32: `spec.telemetry.otlp.endpoint`: `collector:4317` is no URL of a collector (write for example `http://127.0.0.1:4318`)",
             "g.yaml:4:75: `spec.telemetry.otlp.headers.authorization` holds a secret (write it as `${env:NAME}` and set that variable in the environment of the gateway)",
             "g.yaml:4:88: `spec.telemetry.otlp.headers.a b` is no name of a header (correct the name)",
-            "g.yaml:4:111: `spec.telemetry.otlp.sampling` is 10 and no ratio (write a number from 0 to 1)",
+            "g.yaml:4:109: `spec.telemetry.otlp.sampling` is 10 and no ratio (write a number from 0 to 1)",
         ]
     );
     assert_eq!(
