@@ -269,6 +269,10 @@ impl Observer for Watch {
         self.metrics.dead_lettered(reason.name());
     }
 
+    fn trimmed(&self, subscription: &str, _topic: &str, _partition: u32, count: u64) {
+        self.metrics.events_trimmed(subscription, count);
+    }
+
     fn settled(&self, outcome: &Outcome, appended_at: u64) {
         let ending = match outcome.ending {
             Ending::Done => "done",

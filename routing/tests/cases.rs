@@ -2,11 +2,13 @@
 //! answers of CloudEvents web hooks.
 
 #![expect(clippy::print_stdout, reason = "a run without the cases must say so")]
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_routing::filter::{matches_all, parse_filters};
+use tidegate_routing::handshake::{Allowed, Rate, Refusal, judge};
 use tidegate_routing::{Answer, RetryHint, Verdict};
 use tidegate_schemas::{Event, Value as Attribute};
 
@@ -98,4 +100,36 @@ fn answers_of_web_hooks() {
         assert_eq!(verdict, expected, "{case}");
     }
     assert!(cases.len() >= 16, "only {} cases", cases.len());
+}
+
+#[test]
+fn handshakes_of_web_hooks() {
+    let Some(file) = load("webhooks/cloudevents_webhook_cases.json") else { return };
+    let cases = file["handshake"].as_array().unwrap();
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let header = |part: &str, name: &str| case[part][name].as_str();
+        let origin = header("request", "WebHook-Request-Origin").unwrap();
+        let asked: Option<NonZeroU32> = header("request", "WebHook-Request-Rate").map(|rate| rate.parse().unwrap());
+        let allowed = Allowed {
+            origin: header("response", "WebHook-Allowed-Origin"),
+            rate: header("response", "WebHook-Allowed-Rate"),
+        };
+        let outcome = judge(origin, asked, allowed);
+        let Some(true) = case["granted"].as_bool() else {
+            // The status is not asked for: 200, 405 and an answer that will be followed by a callback are all no consent.
+            let refused = matches!(outcome, Err(Refusal::Silent | Refusal::OtherOrigin(_)));
+            assert!(refused, "{name}: {outcome:?}");
+            continue;
+        };
+        let expected = match &case["rate_per_minute"] {
+            Value::Number(rate) => Rate::PerMinute(NonZeroU32::new(rate.as_u64().unwrap() as u32).unwrap()),
+            // A target that does not answer the rate that it was asked for: its sender may assume that rate.
+            Value::Null if case["conforming_target"] == Value::Bool(false) => Rate::PerMinute(asked.unwrap()),
+            Value::Null => Rate::Unlimited,
+            other => panic!("{name}: {other}"),
+        };
+        assert_eq!(outcome, Ok(expected), "{name}");
+    }
+    assert!(cases.len() >= 9, "only {} cases", cases.len());
 }

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod media_type;
 #[cfg(feature = "cloudevents-sdk")]
 pub mod sdk;
+pub mod webhook;
 
 pub use event::{Data, Event, EventBuilder, Fault, Faults, Timestamp, Value};
 pub use limits::{Limits, TooLarge};

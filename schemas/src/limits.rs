@@ -66,6 +66,24 @@ pub const SINK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SINK_RESPONSE_BYTES: usize = 64 * 1024;
 /// What a dead letter keeps of a sink's answer.
 pub const CAUSE_EXCERPT_BYTES: usize = 1024;
+/// The shortest secret that signs deliveries.
+pub const WEBHOOK_SECRET_BYTES_MIN: usize = 24;
+/// The longest secret that signs deliveries.
+pub const WEBHOOK_SECRET_BYTES_MAX: usize = 64;
+/// Keys that one subscription signs with at once.
+pub const WEBHOOK_KEYS: usize = 4;
+/// How far the clocks of a signer and its verifier may be apart, the time on the way counted.
+pub const WEBHOOK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+/// Headers that a subscription may add to its requests.
+pub const SINK_HEADERS: usize = 32;
+/// The bytes of those headers, names and values.
+pub const SINK_HEADERS_BYTES: usize = 8 * 1024;
+/// A file of certificates that a subscription trusts.
+pub const SINK_CA_BYTES: usize = 1024 * 1024;
+/// How long a sink's consent to receive events is good before it is asked again.
+pub const HANDSHAKE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most requests per minute that a subscription may ask leave for.
+pub const HANDSHAKE_RATE_MAX: u32 = 1_000_000;
 /// How long a sink may answer with nothing but refusals (401, 403, 404 and their like) before its subscription pauses.
 pub const SINK_REFUSAL_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How rarely a sink that cannot be reached is tried.
@@ -136,6 +154,12 @@ pub const DEDUPE_WINDOW: Duration = Duration::from_secs(2 * 60);
 pub const DEDUPE_WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Events that a duplicate is looked for among, whatever their age.
 pub const DEDUPE_EVENTS: usize = 100_000;
+/// How long a topic keeps its events where nothing is said.
+pub const RETENTION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long dead letters are kept where nothing is said.
+pub const RETENTION_DEAD_LETTERS_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How often topics are looked at for events that are to go.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// How often delivery progress is journalled at most.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long outcomes of deliveries are kept.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_backbone::catalogue::{Catalogue, Order, Origin, Subscription, SubscriptionSpec, Topic, TopicSpec};
+use tidegate_backbone::catalogue::{
+    Catalogue, Order, Origin, RequestSpec, Subscription, SubscriptionSpec, Topic, TopicSpec,
+};
 use tidegate_backbone::consume::{Attempt, Consume, Consumer, Delivery, Reason, Silent, Start, Status};
 use tidegate_backbone::publish::{Publisher, Receipt};
 use tidegate_backbone::slot::{Journal, Options};
@@ -266,6 +268,7 @@ pub(crate) fn subscription(name: &str, topics: &str) -> SubscriptionSpec {
         topics: vec![TopicPattern::parse(topics).expect("cases name valid topics")],
         filters: Vec::new(),
         sink: "https://sink.example/".to_owned(),
+        request: RequestSpec::default(),
         order: Order::Key,
         max_in_flight: 32,
         timeout: Duration::from_secs(15),

@@ -73,7 +73,7 @@ pub fn format_duration(duration: Duration) -> String {
 }
 
 /// A size as [`parse_size`] reads it, in the largest binary unit that is exact.
-pub(crate) fn format_size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     SIZE_UNITS
         .iter()
         .rev()

@@ -116,6 +116,16 @@ impl<'a> Reader<'a> {
         Self { file, variables, diagnostics: Vec::new() }
     }
 
+    /// The value of a variable of the process.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        (self.variables)(name)
+    }
+
+    /// How many faults there are so far, warnings left out.
+    pub(crate) fn faults(&self) -> usize {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
+    }
+
     pub(crate) fn fault(&mut self, place: Place, what: impl Into<String>, mend: impl Into<String>) {
         self.push(Severity::Error, place, what.into(), mend.into());
     }

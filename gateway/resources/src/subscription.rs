@@ -11,6 +11,7 @@ use super::Origin;
 use super::diagnostic::Place;
 use super::document::{Header, Mention};
 use super::reader::{Field, Fields, Reader};
+use super::request::{self, Mode, Request};
 use super::sink::Sink;
 use super::yaml::{Content, Node};
 
@@ -27,6 +28,8 @@ pub struct Subscription {
     pub filters: Vec<Filter>,
     /// Where its events go.
     pub sink: Sink,
+    /// How requests to a sink over HTTP are made.
+    pub request: Request,
     /// How they are delivered.
     pub delivery: Delivery,
 }
@@ -82,7 +85,8 @@ pub(crate) struct Sites {
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Subscription, Sites)> {
-    let spec = header.required_spec(reader, &["topics", "filters", "sink", "replyTo", "delivery"])?;
+    let known = [&["topics", "filters", "sink", "replyTo", "delivery"][..], &request::KEYS].concat();
+    let spec = header.required_spec(reader, &known)?;
     if let Some(field) = spec.get("replyTo") {
         reader.not_available(&field, "remove it; the body of an answer is not read");
     }
@@ -92,7 +96,10 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Subsc
         None => Some(Vec::new()),
     };
     let sink = spec.require(reader, "sink", "http://127.0.0.1:8081/hook").and_then(|field| read_sink(reader, &field));
-    let delivery = read_delivery(reader, spec.get("delivery").as_ref(), &header);
+    let delivery_field = spec.get("delivery");
+    let mode = delivery_field.as_ref().and_then(|field| read_mode(reader, field));
+    let request = request::read(reader, &spec, sink.as_ref().map(|(sink, _)| sink), mode);
+    let delivery = read_delivery(reader, delivery_field.as_ref(), &header);
     let (topics, (sink, sink_mention)) = (topics?, sink?);
     let (delivery, dead_letter_topic) = delivery?;
     let sites = Sites {
@@ -113,8 +120,15 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Subsc
         dead_letter_topic,
     };
     let topics = topics.into_iter().map(|(pattern, _)| pattern).collect();
-    let subscription =
-        Subscription { name: header.name, origin: header.origin, topics, filters: filters?, sink, delivery };
+    let subscription = Subscription {
+        name: header.name,
+        origin: header.origin,
+        topics,
+        filters: filters?,
+        sink,
+        request: request?,
+        delivery,
+    };
     Some((subscription, sites))
 }
 
@@ -204,6 +218,14 @@ fn read_sink(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<(Sink, Writte
     }
 }
 
+/// `delivery.mode`, where it is written; that the rest of `delivery` is a map is told by who reads the rest.
+fn read_mode<'n>(reader: &mut Reader<'_>, delivery: &Field<'n>) -> Option<(Mode, Field<'n>)> {
+    let Content::Map(_) = &delivery.node.content else { return None };
+    let field = reader.open_map(delivery)?.get("mode")?;
+    let mode = reader.choice(&field, &[("binary", Mode::Binary), ("structured", Mode::Structured)])?;
+    Some((mode, field))
+}
+
 fn read_delivery(
     reader: &mut Reader<'_>,
     field: Option<&Field<'_>>,
@@ -221,7 +243,7 @@ fn read_delivery(
         from: StartFrom::Latest,
     };
     let Some(field) = field else { return Some((delivery, mention)) };
-    let known = ["order", "maxInFlight", "timeout", "retry", "onExhausted", "deadLetterTopic", "from"];
+    let known = ["mode", "order", "maxInFlight", "timeout", "retry", "onExhausted", "deadLetterTopic", "from"];
     let fields = reader.map(field, &known)?;
     if let Some(field) = fields.get("order") {
         delivery.order = reader.choice(&field, &[("key", Order::Key), ("none", Order::None)]).unwrap_or_default();

@@ -164,6 +164,7 @@ spec:
     assert_eq!((placed.name.as_str(), placed.partitions.map(u32::from)), ("orders.placed", Some(4)));
     assert_eq!(placed.retention, Retention { age: Some(Duration::from_secs(604_800)), bytes: Some(10 << 30) });
     assert_eq!((placed.dedupe_window, placed.key_from), (Some(Duration::from_secs(30)), KeyFrom::Subject));
+    assert_eq!(bare.retention, Retention { age: Some(Duration::from_secs(604_800)), bytes: None });
     assert_eq!((bare.partitions, bare.dedupe_window, bare.key_from), (None, None, KeyFrom::PartitionKey));
     let [app] = &resources.apps[..] else { panic!() };
     assert_eq!(app.endpoints, ["http://127.0.0.1:8000"]);
@@ -176,13 +177,37 @@ spec:
     assert_eq!(app.health, Some(health));
     let warnings: Vec<_> =
         resources.warnings.iter().map(|warning| (warning.place.unwrap().line, &*warning.what)).collect();
-    assert_eq!(
-        warnings,
-        [
-            (4, "`spec.retention` is recorded, and this version keeps events beyond it"),
-            (10, "the app `billing` is read, and nothing in this version calls it"),
-        ]
-    );
+    assert_eq!(warnings, [(10, "the app `billing` is read, and nothing in this version calls it")]);
+}
+
+#[test]
+fn retention_is_an_age_and_bytes_or_without_a_bound() {
+    let topic = |name: &str, retention: &str| {
+        format!("{{apiVersion: tidegate.dev/v1, kind: Topic, metadata: {{name: {name}}}, spec: {{{retention}}}}}\n")
+    };
+    let week = Some(limits::RETENTION_AGE);
+    for (name, written, age, bytes) in [
+        ("t", "", week, None),
+        ("dead.s", "", Some(limits::RETENTION_DEAD_LETTERS_AGE), None),
+        ("t", "retention: {bytes: 10GiB}", week, Some(10 << 30)),
+        ("t", "retention: {age: 36h}", Some(Duration::from_secs(129_600)), None),
+        ("t", "retention: {age: unlimited, bytes: unlimited}", None, None),
+        ("t", "retention: {bytes: 2097152}", week, Some(2 << 20)),
+    ] {
+        assert_eq!(good(&topic(name, written)).topics[0].retention, Retention { age, bytes }, "{written}");
+    }
+    for (written, fault) in [
+        ("{age: 7}", "`spec.retention.age` must be a duration and is a number"),
+        ("{age: 0s}", "is out of range; write a duration from 1s to 36500d, or `unlimited`"),
+        ("{age: forever}", "is not a duration"),
+        ("{bytes: 1KiB}", "is out of range"),
+        ("{bytes: 12}", "is out of range"),
+        ("{size: 1GiB}", "`spec.retention.size` is not known"),
+    ] {
+        let faults = load_files(&[("f.yaml", &topic("t", &format!("retention: {written}")))]).unwrap_err();
+        let wanted = fault.split("; ").next().unwrap_or(fault);
+        assert!(faults.len() == 1 && faults[0].contains(wanted), "{written}: {faults:?}");
+    }
 }
 
 #[test]
@@ -570,7 +595,7 @@ fn files_that_cannot_be_read_are_told() {
 #[test]
 fn a_report_counts_and_shows_and_serialises() {
     let text = format!(
-        "{}---\n{{apiVersion: tidegate.dev/v1, kind: Gateway, spec: {{backbone: 'nats://u:secret@h'}}}}\n---\n{{apiVersion: tidegate.dev/v1, kind: Topic, metadata: {{name: t}}, spec: {{retention: {{age: 1d}}}}}}\n",
+        "{}---\n{{apiVersion: tidegate.dev/v1, kind: Gateway, spec: {{backbone: 'nats://u:secret@h'}}}}\n---\n{{apiVersion: tidegate.dev/v1, kind: App, metadata: {{name: t}}, spec: {{endpoints: ['http://h']}}}}\n",
         short("a", "[t]", "http://h/")
     );
     let folder = folder(&[("f.yaml", &text)]);
@@ -581,7 +606,7 @@ fn a_report_counts_and_shows_and_serialises() {
         lines.lines().collect::<Vec<_>>(),
         [
             "f.yaml:3:63: `spec.backbone`: `nats://...@h` names the backbone `nats`, which is not available in this version (use `embedded:PATH`)",
-            "f.yaml:5:72: warning: `spec.retention` is recorded, and this version keeps events beyond it (watch the disk; the setting takes effect in a version that trims topics)",
+            "f.yaml:5:59: warning: the app `t` is read, and nothing in this version calls it (subscribe its address with `sink: http://…`)",
             "1 file, 3 resources: 1 error, 1 warning",
         ]
     );

@@ -8,6 +8,7 @@ use tidegate_schemas::limits;
 
 use super::Origin;
 use super::document::{Header, Mention};
+use super::quantity::{format_duration, format_size, parse_duration, parse_size};
 use super::reader::{Field, Reader};
 
 /// The shortest age and the least bytes that a topic may keep; less is a slip of the pen.
@@ -35,12 +36,59 @@ pub struct Topic {
 }
 
 /// When events of a topic go. Without a bound they are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Older ones go.
     pub age: Option<Duration>,
-    /// The oldest ones go beyond this many bytes.
+    /// The oldest ones of a partition go beyond this many bytes.
     pub bytes: Option<u64>,
+}
+
+/// The word for no bound.
+const UNLIMITED: &str = "unlimited";
+
+impl Retention {
+    /// What a topic has for which nothing is said.
+    pub fn default_of(topic: &TopicName) -> Self {
+        let age = if topic.is_dead_letter() { limits::RETENTION_DEAD_LETTERS_AGE } else { limits::RETENTION_AGE };
+        Self { age: Some(age), bytes: None }
+    }
+
+    /// Reads an age, or `unlimited`. The error has the form `what; how to mend it`.
+    pub fn parse_age(text: &str) -> Result<Option<Duration>, String> {
+        if text == UNLIMITED {
+            return Ok(None);
+        }
+        let age = parse_duration(text).map_err(|reason| format!("{reason}, or `{UNLIMITED}`"))?;
+        if (RETENTION_AGE_MIN..=RETENTION_AGE_MAX).contains(&age) {
+            return Ok(Some(age));
+        }
+        let (least, most) = (format_duration(RETENTION_AGE_MIN), format_duration(RETENTION_AGE_MAX));
+        Err(format!("is out of range; write a duration from {least} to {most}, or `{UNLIMITED}`"))
+    }
+
+    /// Reads a number of bytes, or `unlimited`. The error is as that of [`Retention::parse_age`].
+    pub fn parse_bytes(text: &str) -> Result<Option<u64>, String> {
+        if text == UNLIMITED {
+            return Ok(None);
+        }
+        let bytes = parse_size(text).map_err(|reason| format!("{reason}, or `{UNLIMITED}`"))?;
+        if (RETENTION_BYTES_MIN..=RETENTION_BYTES_MAX).contains(&bytes) {
+            return Ok(Some(bytes));
+        }
+        let (least, most) = (format_size(RETENTION_BYTES_MIN), format_size(RETENTION_BYTES_MAX));
+        Err(format!("is out of range; write a size from {least} to {most}, or `{UNLIMITED}`"))
+    }
+
+    /// The age as [`Retention::parse_age`] reads it.
+    pub fn age_text(age: Option<Duration>) -> String {
+        age.map_or_else(|| UNLIMITED.to_owned(), format_duration)
+    }
+
+    /// The bytes as [`Retention::parse_bytes`] reads them.
+    pub fn bytes_text(bytes: Option<u64>) -> String {
+        bytes.map_or_else(|| UNLIMITED.to_owned(), format_size)
+    }
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic, Mention)> {
@@ -50,11 +98,12 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic
         reader.fault(header.name_place, what, "choose a name that begins neither with `tidegate.` nor with `state.`");
     }
     let mention = Mention { topic: name.clone(), written: name.to_string(), place: header.name_place };
+    let retention = Retention::default_of(&name);
     let mut topic = Topic {
         name,
         origin: header.origin,
         partitions: None,
-        retention: Retention::default(),
+        retention,
         dedupe_window: None,
         key_from: KeyFrom::default(),
     };
@@ -68,7 +117,7 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic
         topic.partitions = reader.integer_u32(&field, 1..=limits::TOPIC_PARTITIONS).and_then(NonZeroU32::new);
     }
     if let Some(field) = fields.get("retention") {
-        topic.retention = read_retention(reader, &field).unwrap_or_default();
+        topic.retention = read_retention(reader, &field, retention).unwrap_or(retention);
     }
     if let Some(field) = fields.get("dedupe")
         && let Some(dedupe) = reader.map(&field, &["window"])
@@ -83,15 +132,23 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic
     Some((topic, mention))
 }
 
-fn read_retention(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Retention> {
+fn read_retention(reader: &mut Reader<'_>, field: &Field<'_>, default: Retention) -> Option<Retention> {
     let fields = reader.map(field, &["age", "bytes"])?;
-    let age = fields.get("age").and_then(|field| reader.duration(&field, RETENTION_AGE_MIN..=RETENTION_AGE_MAX));
-    let bytes = fields.get("bytes").and_then(|field| reader.size(&field, RETENTION_BYTES_MIN..=RETENTION_BYTES_MAX));
-    // Nothing is lost by keeping more than was asked for, so this is no fault; but nobody may rely on it.
-    reader.warn(
-        field.key_place,
-        format!("`{}` is recorded, and this version keeps events beyond it", field.path),
-        "watch the disk; the setting takes effect in a version that trims topics",
-    );
-    Some(Retention { age, bytes })
+    let mut retention = default;
+    if let Some(field) = fields.get("age") {
+        retention.age = match field.node.content.kind() {
+            // A number lacks its unit, which the reader of durations says best.
+            "a number" => reader.duration(&field, RETENTION_AGE_MIN..=RETENTION_AGE_MAX).map(Some),
+            _ => reader.parsed(&field, Retention::parse_age),
+        }
+        .unwrap_or(default.age);
+    }
+    if let Some(field) = fields.get("bytes") {
+        retention.bytes = match field.node.content.kind() {
+            "a number" => reader.size(&field, RETENTION_BYTES_MIN..=RETENTION_BYTES_MAX).map(Some),
+            _ => reader.parsed(&field, Retention::parse_bytes),
+        }
+        .unwrap_or(default.bytes);
+    }
+    Some(retention)
 }

@@ -8,6 +8,8 @@ mod address;
 mod connector;
 mod failure;
 mod request;
+mod target;
+mod trust;
 
 use std::fmt;
 use std::future::Future;
@@ -17,21 +19,34 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::TokioTimer;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tidegate_backbone::Environment;
 use tidegate_schemas::limits;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 pub use address::{AddressPolicy, is_public};
 use connector::Connector;
 pub use failure::Failure;
 pub use request::{Attempt, webhook_id};
+pub(crate) use target::REQUEST_ORIGIN;
+pub use target::Target;
+pub use trust::Trust;
+
+/// Whom a request goes to, and who is believed to be that.
+#[derive(Clone, Copy, Debug)]
+pub struct Route<'a> {
+    /// The address: absolute, of `http` or `https`.
+    pub uri: &'a Uri,
+    /// Which addresses it may have.
+    pub policy: AddressPolicy,
+    /// Whose certificates are believed, where not those that the machine believes.
+    pub trust: Option<&'a Trust>,
+}
 
 /// What a sink answered.
 #[derive(Debug)]
@@ -122,7 +137,7 @@ struct Pool {
     policy: AddressPolicy,
     plain: Client<Connector, Full<Bytes>>,
     /// Made at first use: reading the machine's root certificates would be a good part of the whole start-up.
-    tls: OnceLock<Client<HttpsConnector<Connector>, Full<Bytes>>>,
+    tls: OnceLock<TlsClient>,
 }
 
 impl Pool {
@@ -131,17 +146,21 @@ impl Pool {
         Self { policy, plain: builder(options, connections).build(connector), tls: OnceLock::new() }
     }
 
-    fn tls(&self, inner: &Inner) -> &Client<HttpsConnector<Connector>, Full<Bytes>> {
-        self.tls.get_or_init(|| {
-            let connector = Connector { policy: self.policy, timeout: inner.options.connect_timeout };
-            let connector = HttpsConnectorBuilder::new()
-                .with_tls_config(tls_configuration())
-                .https_only()
-                .enable_all_versions()
-                .wrap_connector(connector);
-            builder(&inner.options, &inner.connections).build(connector)
-        })
+    fn tls(&self, inner: &Inner) -> &TlsClient {
+        self.tls.get_or_init(|| tls_client(trust::of_the_machine(), self.policy, inner))
     }
+}
+
+type TlsClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
+
+fn tls_client(configuration: ClientConfig, policy: AddressPolicy, inner: &Inner) -> TlsClient {
+    let connector = Connector { policy, timeout: inner.options.connect_timeout };
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(configuration)
+        .https_only()
+        .enable_all_versions()
+        .wrap_connector(connector);
+    builder(&inner.options, &inner.connections).build(connector)
 }
 
 fn builder(options: &Options, connections: &Connections) -> Builder {
@@ -158,23 +177,6 @@ fn builder(options: &Options, connections: &Connections) -> Builder {
     builder
 }
 
-/// TLS with the machine's own root certificates. Where it has none, only calls over TLS fail, each saying why.
-fn tls_configuration() -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = || {
-        ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has suites for both default versions")
-    };
-    match versions().with_native_roots() {
-        Ok(configuration) => configuration.with_no_client_auth(),
-        Err(error) => {
-            warn!(%error, "this machine has no root certificates; sinks over https cannot be verified and will fail");
-            versions().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
-        }
-    }
-}
-
 impl Http {
     /// A client whose connections are tasks of `environment`.
     pub fn new(options: Options, environment: &Environment) -> Self {
@@ -184,33 +186,48 @@ impl Http {
         Self(Arc::new(Inner { options, connections, any, public }))
     }
 
-    /// Makes one attempt: POSTs `body` with `headers` to `target`, and reads the answer. `timeout` bounds the whole, from
-    /// the connection to the last byte. An answer whose body breaks off or does not end in time is no answer, because
-    /// the missing part may have been the reply.
+    /// Makes one attempt: POSTs `body` with `headers`, and reads the answer. `timeout` bounds the whole, from the
+    /// connection to the last byte. An answer whose body breaks off or does not end in time is no answer, because the
+    /// missing part may have been the reply.
     pub async fn deliver(
         &self,
-        policy: AddressPolicy,
-        target: &Uri,
+        route: Route<'_>,
+        headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        self.call(Method::POST, route, headers, body, timeout).await
+    }
+
+    /// Asks what a sink allows (`OPTIONS`), within the same bounds.
+    pub async fn ask(&self, route: Route<'_>, headers: HeaderMap, timeout: Duration) -> Result<Answer, Failure> {
+        self.call(Method::OPTIONS, route, headers, Bytes::new(), timeout).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        route: Route<'_>,
         headers: HeaderMap,
         body: Bytes,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
         let started = Instant::now();
         let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = check(target)?;
+        *request.method_mut() = method;
+        *request.uri_mut() = check(route.uri)?;
         *request.headers_mut() = headers;
         let connected = capture_connection(&mut request);
 
-        let pool = match policy {
+        let pool = match route.policy {
             AddressPolicy::Any => &self.0.any,
             AddressPolicy::PublicOnly => &self.0.public,
         };
         let attempt = async {
-            let response = if target.scheme_str() == Some("https") {
-                pool.tls(&self.0).request(request).await
-            } else {
-                pool.plain.request(request).await
+            let response = match (route.uri.scheme_str() == Some("https"), route.trust) {
+                (false, _) => pool.plain.request(request).await,
+                (true, None) => pool.tls(&self.0).request(request).await,
+                (true, Some(trust)) => trust.client(route.policy, &self.0).request(request).await,
             };
             let (parts, body) = response.map_err(|error| Failure::from_client(&error))?.into_parts();
             let (body, truncated) = read(body, self.0.options.response_bytes).await?;

@@ -1,12 +1,11 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tidegate_schemas::Event;
+use tidegate_schemas::webhook::ID as WEBHOOK_ID;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// Which attempt it is: begins with 1.
 const ATTEMPT: HeaderName = HeaderName::from_static("tidegate-attempt");
-/// The idempotency key of a delivery (Standard Webhooks).
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+pub(super) const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
 /// Attributes of the Distributed Tracing extension that HTTP has headers of its own for (W3C Trace Context).
 const TRACE: [HeaderName; 2] = [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
@@ -26,8 +25,7 @@ impl Attempt<'_> {
     pub fn append_headers(&self, headers: &mut HeaderMap) {
         headers.insert(header::USER_AGENT, USER_AGENT);
         headers.insert(ATTEMPT, HeaderValue::from(self.number));
-        let id = webhook_id(self.subscription, self.event.source(), self.event.id());
-        headers.insert(WEBHOOK_ID, HeaderValue::from_str(&id).expect("hexadecimal digits are a header value"));
+        headers.insert(WEBHOOK_ID, self.webhook_id());
         for name in TRACE {
             let value = self.event.attribute(name.as_str());
             // What is no header value is no trace context either.
@@ -35,6 +33,14 @@ impl Attempt<'_> {
                 headers.insert(name, value);
             }
         }
+    }
+}
+
+impl Attempt<'_> {
+    /// The idempotency key of the delivery as a header value.
+    pub fn webhook_id(&self) -> HeaderValue {
+        let id = webhook_id(self.subscription, self.event.source(), self.event.id());
+        HeaderValue::from_str(&id).expect("hexadecimal digits are a header value")
     }
 }
 

@@ -62,8 +62,9 @@ impl Sink {
 async fn deliver(http: &Http, policy: AddressPolicy, target: &str, timeout: Duration) -> Result<Answer, Failure> {
     let mut headers = HeaderMap::new();
     headers.insert("ce-id", "1".parse().unwrap());
-    let target = target.parse().unwrap();
-    let call = http.deliver(policy, &target, headers, Bytes::from_static(b"hello"), timeout);
+    let target: Uri = target.parse().unwrap();
+    let route = Route { uri: &target, policy, trust: None };
+    let call = http.deliver(route, headers, Bytes::from_static(b"hello"), timeout);
     tokio::time::timeout(PATIENCE, call).await.expect("the attempt outlasts its timeout")
 }
 

@@ -12,3 +12,4 @@ mod properties;
 mod real_events;
 mod round_trip;
 mod tally;
+mod webhooks;

@@ -47,6 +47,25 @@ pub enum Origin {
     FirstUse,
 }
 
+/// How long a topic keeps its events. What is not bounded is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retention {
+    /// Older ones go; in milliseconds.
+    #[serde(with = "optional_milliseconds")]
+    pub age: Option<Duration>,
+    /// The oldest ones go from a partition that takes more bytes.
+    pub bytes: Option<u64>,
+}
+
+impl Retention {
+    /// What a topic has for which nothing is said.
+    pub const DEFAULT: Self = Self { age: Some(limits::RETENTION_AGE), bytes: None };
+
+    /// What a dead-letter topic has that comes with its first letter.
+    pub const DEAD_LETTERS: Self = Self { age: Some(limits::RETENTION_DEAD_LETTERS_AGE), bytes: None };
+}
+
 /// How a topic is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -60,6 +79,9 @@ pub struct TopicSpec {
     /// How long ago an event of the same source and id makes one a duplicate; zero turns it off.
     #[serde(with = "milliseconds")]
     pub dedupe_window: Duration,
+    /// How long its events are kept. A topic from before there was retention keeps all, until it is declared anew.
+    #[serde(default)]
+    pub retention: Retention,
     /// Who declared it.
     pub origin: Origin,
 }
@@ -67,7 +89,14 @@ pub struct TopicSpec {
 impl TopicSpec {
     /// A topic with the defaults.
     pub fn new(name: TopicName, partitions: u32, origin: Origin) -> Self {
-        Self { name, partitions, key_from: KeyFrom::PartitionKey, dedupe_window: limits::DEDUPE_WINDOW, origin }
+        Self {
+            name,
+            partitions,
+            key_from: KeyFrom::PartitionKey,
+            dedupe_window: limits::DEDUPE_WINDOW,
+            retention: Retention::DEFAULT,
+            origin,
+        }
     }
 }
 
@@ -114,6 +143,51 @@ pub enum Order {
     None,
 }
 
+/// How an event stands in a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Its attributes in headers, its data as the body.
+    #[default]
+    Binary,
+    /// All of it as a JSON document.
+    Structured,
+}
+
+/// The consent that a sink is asked for before it is sent anything (CloudEvents HTTP web hooks, section 4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HandshakeSpec {
+    /// Who asks: a name of the DNS.
+    pub origin: String,
+    /// The requests per minute that are asked for.
+    pub rate: Option<NonZeroU32>,
+}
+
+/// How the requests to a sink over HTTP are made. Of secrets it says that there are some; what they are is known only to
+/// the process that reads the file which names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestSpec {
+    /// How the event stands in it.
+    pub mode: Mode,
+    /// The schemes of its signatures (`v1`, `v1a`), one for each key; none where it is not signed.
+    pub signatures: Vec<String>,
+    /// The names of the headers that are added.
+    pub headers: Vec<String>,
+    /// Whether the sink is asked first.
+    pub handshake: Option<HandshakeSpec>,
+    /// The file of the certificates that are trusted in place of the machine's.
+    pub ca: Option<String>,
+}
+
+impl RequestSpec {
+    /// Whether requests need what only the file knows that declares the subscription.
+    pub fn needs_its_file(&self) -> bool {
+        !self.signatures.is_empty() || !self.headers.is_empty() || self.ca.is_some()
+    }
+}
+
 /// What a subscription asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -126,6 +200,9 @@ pub struct SubscriptionSpec {
     pub filters: Vec<Filter>,
     /// Where to: a URI whose scheme says how.
     pub sink: String,
+    /// How requests to it are made.
+    #[serde(default)]
+    pub request: RequestSpec,
     /// Which events wait for each other.
     pub order: Order,
     /// Deliveries that are out at once.
@@ -157,6 +234,20 @@ pub struct Subscription {
 impl Subscription {
     pub(crate) fn new(uid: u64, spec: SubscriptionSpec) -> Self {
         Self { v: VERSION, uid, spec, paused: None }
+    }
+}
+
+mod optional_milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
     }
 }
 

@@ -25,7 +25,9 @@ use crate::log::{LogId, LogSpec, PartitionLog};
 use crate::slot::{Command, CommitError, Expect, Journal};
 
 pub(crate) use entry::Version;
-pub use entry::{Order, Origin, Subscription, SubscriptionSpec, Topic, TopicSpec};
+pub use entry::{
+    HandshakeSpec, Mode, Order, Origin, RequestSpec, Retention, Subscription, SubscriptionSpec, Topic, TopicSpec,
+};
 
 pub(crate) const TOPIC_PREFIX: &str = "catalogue/topic/";
 pub(crate) const SUBSCRIPTION_PREFIX: &str = "catalogue/subscription/";

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tidegate_routing::TopicName;
@@ -83,6 +83,8 @@ pub(crate) struct Core {
     state: Mutex<State>,
     /// Whether somebody takes its deliveries.
     consumed: AtomicBool,
+    /// Events that it lost to the retention of their topics.
+    lost: AtomicU64,
     /// Something may be ready to go out.
     pub(crate) ready: Notify,
     /// There may be something to read.
@@ -151,8 +153,30 @@ impl Core {
                 closed: false,
             }),
             consumed: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
             ready: Notify::new(),
             feed: Notify::new(),
+        }
+    }
+
+    /// Notes that it has lost so many events.
+    pub(crate) fn lose(&self, count: u64) {
+        self.lost.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many events it has lost, since it began to run.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// How far it has read a partition that is routed up to `routed`; nothing where it does not read it.
+    pub(crate) fn read_of(&self, partition: &Partition, routed: Position) -> Option<Position> {
+        let state = self.state.lock();
+        let entry = &state.entries[*state.by_partition.get(partition)?];
+        match entry.feed {
+            _ if entry.redrive_only => None,
+            Feed::Own(position) => Some(entry.progress.read(position)),
+            Feed::Router(from) => Some(from.max(routed)),
         }
     }
 

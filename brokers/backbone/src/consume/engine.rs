@@ -69,6 +69,8 @@ pub struct Status {
     pub in_flight: u32,
     /// Events between what it has read and what is routed, over all its partitions.
     pub behind: u64,
+    /// Events that it lost to the retention of their topics, since the process started.
+    pub trimmed: u64,
 }
 
 /// See the module `consume`.
@@ -122,6 +124,8 @@ impl Consume {
         }
         let writer = Arc::clone(&consume);
         consume.shared.environment.spawn(async move { writer.write_checkpoints().await });
+        let keeper = Arc::clone(&consume);
+        consume.shared.environment.spawn(async move { keeper.retain_forever().await });
         Ok(consume)
     }
 
@@ -456,7 +460,7 @@ impl Consume {
             .into_iter()
             .filter_map(|(partition, read)| Some(self.shared.router(&partition)?.peek().0.saturating_sub(read.0)))
             .sum();
-        Some(Status { standing, queued, parked, in_flight, behind })
+        Some(Status { standing, queued, parked, in_flight, behind, trimmed: core.lost() })
     }
 
     /// What the catalogue holds.

@@ -82,6 +82,8 @@ pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semap
                 if let Some(until) = lost_until {
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, position = %wanted.from, %until, %error,
                         "an event that waited for a retry was trimmed and is lost to this subscription");
+                    // How many of its lane were behind it nobody knows any more.
+                    shared.tell_trimmed(&core, &partition, 1);
                     // What follows of its lane may still be there.
                     core.loaded(&partition, wanted.lane, Vec::new(), until);
                 } else {

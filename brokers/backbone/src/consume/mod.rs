@@ -24,6 +24,7 @@ mod letters;
 mod observe;
 mod outcomes;
 mod progress;
+mod retention;
 mod router;
 
 use std::collections::HashMap;
@@ -34,7 +35,7 @@ use parking_lot::Mutex;
 use tidegate_routing::partition::{KeyFrom, partition_of};
 use tidegate_schemas::Event;
 
-use crate::catalogue::{Catalogue, ChangeError, Origin, Subscription, TopicSpec};
+use crate::catalogue::{Catalogue, ChangeError, Origin, Retention, Subscription, TopicSpec};
 use crate::environment::Environment;
 use crate::log::{LogId, PartitionLog};
 use crate::slot::Journal;
@@ -70,6 +71,15 @@ impl Shared {
         self.routers.lock().get(partition).cloned()
     }
 
+    /// A subscription has lost so many events of a partition to its topic's retention.
+    fn tell_trimmed(&self, core: &Core, partition: &Partition, count: u64) {
+        core.lose(count);
+        let subscription = core.subscription();
+        self.observer.trimmed(&subscription.spec.name, partition.topic.as_str(), partition.number, count);
+        tracing::warn!(subscription = %subscription.spec.name, topic = %partition.topic, partition = partition.number, count,
+            "a subscription has lost events that its topic keeps no longer; it did not read them in time");
+    }
+
     /// The log that a dead letter goes to; its topic is created where it is missing.
     async fn dead_letter_log(&self, subscription: &Subscription, letter: &Event) -> Result<LogId, ChangeError> {
         let name = &subscription.spec.dead_letter_topic;
@@ -80,6 +90,7 @@ impl Shared {
                 let mut spec = TopicSpec::new(name.clone(), partitions, Origin::FirstUse);
                 // Two dead letters of one event are two failures.
                 spec.dedupe_window = std::time::Duration::ZERO;
+                spec.retention = Retention::DEAD_LETTERS;
                 self.catalogue.create_topic(spec, self.environment.clock.unix_milliseconds()).await?.0
             }
         };

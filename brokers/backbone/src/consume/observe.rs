@@ -30,6 +30,12 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
         let _ = (subscription, reason);
     }
 
+    /// Events went by their topic's retention before that subscription had them; on a broker whose positions have gaps
+    /// there were fewer.
+    fn trimmed(&self, subscription: &str, topic: &str, partition: u32, count: u64) {
+        let _ = (subscription, topic, partition, count);
+    }
+
     /// A partition cannot be routed any more.
     fn partition_failed(&self, topic: &str, partition: u32, error: &Error) {
         let _ = (topic, partition, error);

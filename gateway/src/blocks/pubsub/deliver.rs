@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
-use tidegate_backbone::catalogue::Subscription;
 use tidegate_backbone::consume::{Attempt, Consumer, Delivery, Reason};
 use tidegate_routing::answer::Answer as Judged;
 use tidegate_routing::{PauseCause, PauseState, RetryDecision, RetryHint, TopicName, Verdict, hops};
-use tidegate_schemas::http as binding;
 use tidegate_schemas::limits;
 use tracing::{debug, warn};
 
 use super::PubSub;
-use crate::sink::{self, AddressPolicy, Failure};
+use super::consent::Consent;
+use crate::sink::{self, Failure};
 use crate::telemetry::traces::{self, Ended, Span};
 use tidegate_resources::Sink;
 
@@ -49,8 +48,12 @@ impl Meaning {
 /// Runs until the subscription ends or the process stops.
 pub(super) async fn run(block: PubSub, consumer: Consumer) {
     let environment = block.0.environment.clone();
+    let consent = Consent::new(block.clone());
     let caller = Arc::new(Caller { block, pause: Mutex::new(PauseState::default()) });
-    while let Some(delivery) = consumer.next().await {
+    while consent.pace().await
+        && let Some(delivery) = consumer.next().await
+    {
+        let Some(delivery) = consent.check(delivery).await else { continue };
         let caller = Arc::clone(&caller);
         environment.spawn(async move { caller.attempt(delivery).await });
     }
@@ -84,19 +87,20 @@ impl Caller {
     async fn attempt_within(&self, span: &Span, delivery: Delivery) {
         let began = tokio::time::Instant::now();
         let subscription = Arc::clone(delivery.subscription());
-        let (meaning, mut attempt) = match self.target(&subscription) {
-            Ok(Sink::Http(target)) => {
-                let mut written = binding::write(delivery.event());
-                let uid = format!("{:016x}", subscription.uid);
-                sink::Attempt { subscription: &uid, event: delivery.event(), number: delivery.attempt() }
-                    .append_headers(&mut written.headers);
-                span.put_into_headers(&mut written.headers);
-                let timeout = subscription.spec.timeout;
-                let sinks = &self.block.0.sinks;
-                let policy = AddressPolicy::Any;
-                self.judge(sinks.deliver(policy, target.uri(), written.headers, written.body, timeout).await)
-            }
-            Ok(Sink::Topic(topic)) => self.forward(&topic, &delivery).await,
+        let (meaning, mut attempt) = match self.block.target(&subscription) {
+            Ok(target) => match target.sink() {
+                Sink::Http(http) => {
+                    let uid = format!("{:016x}", subscription.uid);
+                    let attempt =
+                        sink::Attempt { subscription: &uid, event: delivery.event(), number: delivery.attempt() };
+                    let now = self.block.0.environment.clock.unix_milliseconds() / 1_000;
+                    let (mut headers, body) = target.write(&attempt, &subscription.spec.request, now);
+                    span.put_into_headers(&mut headers);
+                    let sinks = &self.block.0.sinks;
+                    self.judge(sinks.deliver(target.route(http.uri()), headers, body, subscription.spec.timeout).await)
+                }
+                Sink::Topic(topic) => self.forward(topic, &delivery).await,
+            },
             Err(reason) => (Meaning::Hopeless(reason.clone()), Attempt { detail: reason, ..Attempt::default() }),
         };
         attempt.took = began.elapsed();
@@ -114,11 +118,6 @@ impl Caller {
                 self.pause(&subscription.spec.name, reason).await;
             }
         }
-    }
-
-    fn target(&self, subscription: &Subscription) -> Result<Sink, String> {
-        let known = self.block.0.targets.lock().get(&subscription.spec.name).cloned();
-        known.map_or_else(|| Sink::parse(&subscription.spec.sink), Ok)
     }
 
     async fn settle(&self, delivery: Delivery, verdict: Verdict, attempt: Attempt) {

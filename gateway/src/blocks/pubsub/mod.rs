@@ -1,5 +1,6 @@
 //! Publish and subscribe: topics, receipts, reading back, subscriptions and their deliveries, dead letters.
 
+mod consent;
 mod deliver;
 mod error;
 mod flight;
@@ -22,7 +23,6 @@ use tracing::info;
 
 use crate::sink;
 use crate::telemetry::traces::{self, Traces};
-use tidegate_resources::Sink;
 
 pub use error::PublishError;
 use flight::Flights;
@@ -44,7 +44,7 @@ struct Inner {
     traces: Traces,
     /// Where the subscriptions of files deliver to, by name: with what came from the process environment, which the
     /// catalogue does not keep.
-    targets: Mutex<HashMap<ByteString, Sink>>,
+    targets: Mutex<HashMap<ByteString, Arc<sink::Target>>>,
     environment: Environment,
     options: Options,
 }
@@ -77,10 +77,16 @@ impl PubSub {
         }
     }
 
-    /// The topic that an event is published to, created where that is allowed.
-    pub async fn topic_for_publish(&self, name: &TopicName) -> std::result::Result<Arc<Topic>, PublishError> {
-        if let Some(topic) = self.catalogue().topic(name.as_str()) {
-            return Ok(topic);
+    /// Where a subscription delivers to. The error says why it can deliver nowhere.
+    fn target(&self, subscription: &Subscription) -> std::result::Result<Arc<sink::Target>, String> {
+        let known = self.0.targets.lock().get(&subscription.spec.name).cloned();
+        known.map_or_else(|| sink::Target::listed(&subscription.spec).map(Arc::new), Ok)
+    }
+
+    /// Whether a topic takes events: it is there, or would be created by the first.
+    pub fn takes_events(&self, name: &TopicName) -> std::result::Result<(), PublishError> {
+        if self.catalogue().topic(name.as_str()).is_some() {
+            return Ok(());
         }
         if name.is_reserved() {
             return Err(PublishError::Reserved(name.clone()));
@@ -88,6 +94,15 @@ impl PubSub {
         if !self.0.options.create_topics_on_first_use {
             return Err(PublishError::UnknownTopic(name.clone()));
         }
+        Ok(())
+    }
+
+    /// The topic that an event is published to, created where that is allowed.
+    pub async fn topic_for_publish(&self, name: &TopicName) -> std::result::Result<Arc<Topic>, PublishError> {
+        if let Some(topic) = self.catalogue().topic(name.as_str()) {
+            return Ok(topic);
+        }
+        self.takes_events(name)?;
         let partitions = self.0.log.capability().partitions_default;
         let (topic, created) =
             self.0.consume.create_topic(TopicSpec::new(name.clone(), partitions, Origin::FirstUse)).await?;

@@ -1,15 +1,30 @@
 //! Brings topics and subscriptions to what resource files declare.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytestring::ByteString;
-use tidegate_backbone::catalogue::{ChangeError, Order, Origin, SubscriptionSpec, TopicSpec};
+use tidegate_backbone::catalogue::{
+    ChangeError, HandshakeSpec, Mode, Order, Origin, RequestSpec, Retention, SubscriptionSpec, TopicSpec,
+};
 use tidegate_backbone::consume::Start;
 use tidegate_schemas::limits;
+use tidegate_schemas::webhook::SigningKey;
 use tracing::info;
 
 use super::PubSub;
+use crate::sink::Target;
 use tidegate_resources::{self as resources, Resources, StartFrom};
+
+/// Why one resource could not be brought about.
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// Its target cannot be called as it is declared.
+    #[error("{0}")]
+    Target(String),
+}
 
 /// What a set of files could not be brought to, and where that resource is written.
 #[derive(Debug, thiserror::Error)]
@@ -19,13 +34,13 @@ pub struct ApplyError {
     name: String,
     /// The file, with line and column where they are known.
     place: String,
-    source: ChangeError,
+    source: Cause,
 }
 
 impl ApplyError {
-    fn new(kind: &'static str, name: &str, origin: &resources::Origin, source: ChangeError) -> Self {
+    fn new(kind: &'static str, name: &str, origin: &resources::Origin, source: impl Into<Cause>) -> Self {
         let place = format!("{}:{}", origin.file, origin.place);
-        Self { kind, name: name.to_owned(), place, source }
+        Self { kind, name: name.to_owned(), place, source: source.into() }
     }
 }
 
@@ -40,6 +55,7 @@ impl PubSub {
                 partitions: topic.partitions.map_or_else(|| self.partitions_default(), std::num::NonZeroU32::get),
                 key_from: topic.key_from,
                 dedupe_window: topic.dedupe_window.unwrap_or(limits::DEDUPE_WINDOW),
+                retention: Retention { age: topic.retention.age, bytes: topic.retention.bytes },
                 origin: Origin::File(topic.origin.file.to_string()),
             };
             if let Err(source) = self.create_topic(spec).await {
@@ -56,7 +72,7 @@ impl PubSub {
                 info!(subscription = %spec.name, file, "a subscription ends: its file no longer declares it");
                 if let Err(source) = self.0.consume.remove_subscription(&spec.name).await {
                     let name = spec.name.to_string();
-                    errors.push(ApplyError { kind: "Subscription", name, place: file.clone(), source });
+                    errors.push(ApplyError { kind: "Subscription", name, place: file.clone(), source: source.into() });
                 }
             }
         }
@@ -71,7 +87,7 @@ impl PubSub {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    async fn declare(&self, declared: &resources::Subscription) -> Result<(), ChangeError> {
+    async fn declare(&self, declared: &resources::Subscription) -> Result<(), Cause> {
         let delivery = &declared.delivery;
         let name = ByteString::from(declared.name.as_str());
         let spec = SubscriptionSpec {
@@ -79,6 +95,7 @@ impl PubSub {
             topics: declared.topics.clone(),
             filters: declared.filters.clone(),
             sink: declared.sink.to_string(),
+            request: request_of(declared),
             order: match delivery.order {
                 resources::Order::Key => Order::Key,
                 resources::Order::None => Order::None,
@@ -94,7 +111,12 @@ impl PubSub {
             StartFrom::Latest => Start::Latest,
             StartFrom::Time(time) => Start::Time(time),
         };
-        self.0.targets.lock().insert(name.clone(), declared.sink.clone());
+        let (sink, request) = (&declared.sink, &declared.request);
+        let known = self.0.targets.lock().get(&name).is_some_and(|target| target.is_declared_as(sink, request));
+        if !known {
+            let target = Target::declared(sink, request).map_err(Cause::Target)?;
+            self.0.targets.lock().insert(name.clone(), Arc::new(target));
+        }
         if let Some(existing) = self.subscription(&name) {
             let changed = existing.spec != spec;
             self.0.consume.update_subscription(spec).await?;
@@ -106,5 +128,29 @@ impl PubSub {
             info!(subscription = %name, sink = %declared.sink, from = ?delivery.from, "a subscription begins");
         }
         Ok(())
+    }
+}
+
+/// What the catalogue keeps of how requests are made: everything but the values of secrets.
+fn request_of(declared: &resources::Subscription) -> RequestSpec {
+    let request = &declared.request;
+    RequestSpec {
+        mode: match request.mode {
+            resources::Mode::Binary => Mode::Binary,
+            resources::Mode::Structured => Mode::Structured,
+        },
+        signatures: request
+            .signing
+            .iter()
+            // Each was a key when the file was read.
+            .filter_map(|secret| SigningKey::parse(secret.expose()).ok())
+            .map(|key| key.scheme().as_str().to_owned())
+            .collect(),
+        headers: request.headers.iter().map(|header| header.name.to_string()).collect(),
+        handshake: request
+            .handshake
+            .as_ref()
+            .map(|handshake| HandshakeSpec { origin: handshake.origin.clone(), rate: handshake.rate }),
+        ca: request.trust.as_ref().map(|authorities| authorities.file.clone()),
     }
 }

@@ -26,6 +26,7 @@ struct Topic {
     partitions: Vec<Partition>,
     key_from: Option<String>,
     dedupe: Option<Dedupe>,
+    retention: Option<Retention>,
     #[serde(default)]
     origin: Value,
     created_at: Option<String>,
@@ -45,6 +46,12 @@ struct Partition {
 #[derive(Debug, Deserialize)]
 struct Dedupe {
     window: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Retention {
+    age: Option<String>,
+    bytes: Option<String>,
 }
 
 impl Topic {
@@ -134,6 +141,8 @@ fn print(context: &mut Context<'_>, topic: &Topic) -> Result<(), Failure> {
     let or_dash =
         |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), |text| printable(text).into_owned());
     let window = topic.dedupe.as_ref().map(|dedupe| dedupe.window.clone());
+    let kept = |part: fn(&Retention) -> &Option<String>| topic.retention.as_ref().and_then(|kept| part(kept).clone());
+    let (age, bytes) = (kept(|kept| &kept.age), kept(|kept| &kept.bytes));
     let subscriptions = if topic.subscriptions.is_empty() { "-".to_owned() } else { topic.subscriptions.join(", ") };
     for (name, value) in [
         ("name", printable(&topic.name).into_owned()),
@@ -141,6 +150,8 @@ fn print(context: &mut Context<'_>, topic: &Topic) -> Result<(), Failure> {
         ("created", or_dash(&topic.created_at)),
         ("key from", or_dash(&topic.key_from)),
         ("dedupe window", or_dash(&window)),
+        ("kept for", or_dash(&age)),
+        ("kept bytes", or_dash(&bytes)),
         ("subscriptions", printable(&subscriptions).into_owned()),
         ("position", or_dash(&topic.position)),
     ] {

@@ -5,6 +5,7 @@ mod change;
 mod cluster;
 mod dead_letters;
 mod events;
+mod handshake;
 mod health;
 mod log_level;
 mod openapi;
@@ -76,9 +77,9 @@ async fn within_trace(request: Request, next: Next) -> Response {
 /// The routes with their descriptions.
 fn routes() -> OpenApiRouter<Shared> {
     openapi::described()
-        .routes(routes!(publish::to_default))
+        .routes(routes!(publish::to_default, handshake::of_default))
         .routes(routes!(topics::list))
-        .routes(routes!(topics::show, topics::create, topics::delete, publish::to_topic))
+        .routes(routes!(topics::show, topics::create, topics::delete, publish::to_topic, handshake::of_topic))
         .routes(routes!(events::read))
         .routes(routes!(subscriptions::list))
         .routes(routes!(subscriptions::show))

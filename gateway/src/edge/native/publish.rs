@@ -26,7 +26,7 @@ use crate::edge::listener::read_body;
 use crate::edge::problem::{Code, Problem};
 
 /// Where `POST /events` goes.
-const DEFAULT_TOPIC: &str = "events";
+pub(super) const DEFAULT_TOPIC: &str = "events";
 /// The parameters from which an event is made of what is none.
 const WRAP_PARAMETERS: &[&str] = &["type", "source", "subject", "partitionkey"];
 const IDEMPOTENCY_KEY: &str = "idempotency-key";

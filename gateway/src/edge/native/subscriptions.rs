@@ -1,12 +1,14 @@
 //! `GET /subscriptions`, `GET /subscriptions/{id}`, pause and resume. The object is that of the CloudEvents Subscriptions
 //! API; what is ours stands under `config` and `status`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
-use tidegate_backbone::catalogue::{Order, Origin, Subscription};
+use tidegate_backbone::catalogue::{HandshakeSpec, Mode, Order, Origin, Subscription};
 use tidegate_backbone::consume::Standing;
 use tidegate_routing::{Filter, TopicPattern};
 use utoipa::ToSchema;
@@ -25,6 +27,8 @@ struct Document<'a> {
     protocol: &'static str,
     /// Where the events go.
     sink: &'a str,
+    #[serde(rename = "protocolsettings", skip_serializing_if = "Option::is_none")]
+    protocol_settings: Option<ProtocolSettings<'a>>,
     /// All of them pass.
     #[schema(value_type = Vec<schemas::Filter>)]
     filters: &'a [Filter],
@@ -41,13 +45,50 @@ struct Config<'a> {
     /// Names, or patterns with `*` for one segment and `**` for the rest.
     #[schema(value_type = Vec<String>)]
     topics: &'a [TopicPattern],
+    /// How requests are signed, where they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing: Option<Signing<'a>>,
+    /// How the sink is asked for its consent, where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schemas::handshake)]
+    handshake: Option<&'a HandshakeSpec>,
+    /// What is trusted in place of the machine's certificates, where something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls<'a>>,
     delivery: Delivery<'a>,
+}
+
+/// The schemes of the signatures; which secrets make them stands in the file alone.
+#[derive(Serialize, ToSchema)]
+struct Signing<'a> {
+    /// `v1` or `v1a`, one for each key.
+    signatures: &'a [String],
+}
+
+/// Whose certificates a sink may have.
+#[derive(Serialize, ToSchema)]
+struct Tls<'a> {
+    /// The file with the certificates of the authorities.
+    ca: &'a str,
+}
+
+/// What stands for the value of a header.
+const REDACTED: &str = "[redacted]";
+
+/// The settings of the protocol, in the form of the CloudEvents Subscriptions API.
+#[derive(Serialize, ToSchema)]
+struct ProtocolSettings<'a> {
+    /// Headers that are added to each request; their values are not shown.
+    #[schema(value_type = BTreeMap<String, String>)]
+    headers: BTreeMap<&'a str, &'static str>,
 }
 
 /// How events are delivered.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Delivery<'a> {
+    #[schema(schema_with = schemas::mode)]
+    mode: Mode,
     #[schema(schema_with = schemas::order)]
     order: Order,
     /// Deliveries that are out at once.
@@ -88,6 +129,8 @@ struct Status {
     in_flight: u32,
     /// Events of its topics that were not looked at yet.
     behind: u64,
+    /// Events that it lost because their topics keep them no longer, since the gateway started.
+    trimmed: u64,
 }
 
 fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
@@ -104,10 +147,17 @@ fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
         id: &spec.name,
         protocol: "HTTP",
         sink: &spec.sink,
+        protocol_settings: (!spec.request.headers.is_empty()).then(|| ProtocolSettings {
+            headers: spec.request.headers.iter().map(|name| (name.as_str(), REDACTED)).collect(),
+        }),
         filters: &spec.filters,
         config: Config {
             topics: &spec.topics,
+            signing: (!spec.request.signatures.is_empty()).then_some(Signing { signatures: &spec.request.signatures }),
+            handshake: spec.request.handshake.as_ref(),
+            tls: spec.request.ca.as_deref().map(|ca| Tls { ca }),
             delivery: Delivery {
+                mode: spec.request.mode,
                 order: spec.order,
                 max_in_flight: spec.max_in_flight,
                 timeout: tidegate_resources::format_duration(spec.timeout),
@@ -128,6 +178,7 @@ fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
             parked: depth(|status| status.parked),
             in_flight: status.as_ref().map_or(0, |status| status.in_flight),
             behind: status.as_ref().map_or(0, |status| status.behind),
+            trimmed: status.as_ref().map_or(0, |status| status.trimmed),
         },
     }
 }

@@ -5,8 +5,9 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tidegate_backbone::catalogue::{Origin, Topic, TopicSpec};
+use tidegate_backbone::catalogue::{Origin, Retention, Topic, TopicSpec};
 use tidegate_backbone::{Cursor, LogInfo};
+use tidegate_resources::Retention as Rules;
 use tidegate_routing::KeyFrom;
 use utoipa::ToSchema;
 
@@ -35,6 +36,7 @@ struct Document {
     #[schema(schema_with = schemas::key_from)]
     key_from: KeyFrom,
     dedupe: Dedupe,
+    retention: Kept,
     #[schema(schema_with = schemas::origin)]
     origin: Origin,
     /// RFC 3339.
@@ -67,9 +69,28 @@ struct Dedupe {
     window: String,
 }
 
+/// How long events are kept, as the `Topic` resource says it; what is left out has its default.
+#[derive(Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = TopicRetention)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    /// Older events go, or `unlimited`.
+    #[schema(examples("7d"))]
+    age: Option<String>,
+    /// The oldest events of a partition go beyond it, or `unlimited`.
+    #[schema(examples("10GiB"))]
+    bytes: Option<String>,
+}
+
+impl From<Retention> for Kept {
+    fn from(retention: Retention) -> Self {
+        Self { age: Some(Rules::age_text(retention.age)), bytes: Some(Rules::bytes_text(retention.bytes)) }
+    }
+}
+
 /// What a topic is created with; the fields of the `Topic` resource's `spec` that there are now.
 #[derive(Default, Deserialize, ToSchema)]
-#[schema(as = TopicSpec, examples(json!({"partitions": 4, "dedupe": {"window": "2m"}})))]
+#[schema(as = TopicSpec, examples(json!({"partitions": 4, "retention": {"age": "7d", "bytes": "10GiB"}, "dedupe": {"window": "2m"}})))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wanted {
     /// Fixed for the topic's life.
@@ -77,6 +98,7 @@ struct Wanted {
     #[schema(schema_with = schemas::key_from)]
     key_from: Option<KeyFrom>,
     dedupe: Option<Dedupe>,
+    retention: Option<Kept>,
 }
 
 refusals! {
@@ -100,6 +122,7 @@ async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
         name: topic.spec.name.to_string(),
         key_from: topic.spec.key_from,
         dedupe: Dedupe { window: tidegate_resources::format_duration(topic.spec.dedupe_window) },
+        retention: topic.spec.retention.into(),
         origin: topic.spec.origin.clone(),
         created_at: time::text(topic.created_at),
         position: Cursor(infos.iter().map(|info| info.end).collect()).to_string(),
@@ -170,7 +193,7 @@ pub(super) async fn create(
         ));
     }
     let wanted: Wanted =
-        read_json(request, Code::InvalidResource, r#"{"partitions": 4, "dedupe": {"window": "2m"}}"#).await?;
+        read_json(request, Code::InvalidResource, r#"{"partitions": 4, "retention": {"age": "7d"}}"#).await?;
     let mut spec =
         TopicSpec::new(name, wanted.partitions.unwrap_or_else(|| api.pubsub.partitions_default()), Origin::Api);
     if let Some(key_from) = wanted.key_from {
@@ -179,6 +202,17 @@ pub(super) async fn create(
     if let Some(dedupe) = wanted.dedupe {
         spec.dedupe_window = tidegate_resources::parse_duration(&dedupe.window)
             .map_err(|reason| Problem::new(Code::InvalidResource, format!("The topic's dedupe.window {reason}.")))?;
+    }
+    if let Some(kept) = wanted.retention {
+        let refuse = |what: &str, reason: String| {
+            Problem::new(Code::InvalidResource, format!("The topic's retention.{what} {reason}."))
+        };
+        if let Some(age) = kept.age {
+            spec.retention.age = Rules::parse_age(&age).map_err(|reason| refuse("age", reason))?;
+        }
+        if let Some(bytes) = kept.bytes {
+            spec.retention.bytes = Rules::parse_bytes(&bytes).map_err(|reason| refuse("bytes", reason))?;
+        }
     }
     let (topic, created) = api.pubsub.create_topic(spec).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };

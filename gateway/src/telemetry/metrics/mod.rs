@@ -90,6 +90,7 @@ pub struct Metrics {
     delivery_age_seconds: BySubscription,
     dead_letters: Family<ReasonLabels, Counter>,
     duplicates_dropped: Counter,
+    events_trimmed: Family<SubscriptionLabels, Counter>,
     queue_events: Family<SubscriptionLabels, Gauge>,
     subscription_active: Family<SubscriptionLabels, Gauge>,
     subscription_lag_events: Family<SubscriptionLabels, Gauge>,
@@ -160,6 +161,7 @@ impl Metrics {
             delivery_age_seconds: Family::new_with_constructor(age_buckets),
             dead_letters: Family::default(),
             duplicates_dropped: Counter::default(),
+            events_trimmed: Family::default(),
             queue_events: Family::default(),
             subscription_active: Family::default(),
             subscription_lag_events: Family::default(),
@@ -193,6 +195,7 @@ impl Metrics {
         add(registry, names::DELIVERY_AGE_SECONDS, self.delivery_age_seconds.clone());
         add(registry, names::DEAD_LETTERS, self.dead_letters.clone());
         add(registry, names::DUPLICATES_DROPPED, self.duplicates_dropped.clone());
+        add(registry, names::EVENTS_TRIMMED, self.events_trimmed.clone());
         add(registry, names::QUEUE_EVENTS, self.queue_events.clone());
         add(registry, names::SUBSCRIPTION_ACTIVE, self.subscription_active.clone());
         add(registry, names::SUBSCRIPTION_LAG_EVENTS, self.subscription_lag_events.clone());
@@ -285,6 +288,12 @@ impl Metrics {
     /// An event was dropped because it was delivered before.
     pub fn duplicate_dropped(&self) {
         self.duplicates_dropped.inc();
+    }
+
+    /// A subscription lost so many events because their topic keeps them no longer.
+    pub fn events_trimmed(&self, subscription: &str, events: u64) {
+        let labels = SubscriptionLabels { subscription: self.subscription(subscription) };
+        self.events_trimmed.get_or_create(&labels).inc_by(events);
     }
 
     /// How the budget of memory stands.

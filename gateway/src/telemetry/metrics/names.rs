@@ -74,6 +74,7 @@ figures! {
     DELIVERY_AGE_SECONDS = "tidegate_delivery_age_seconds", Histogram, ["subscription"], "Time from the storing of an event to its delivery, retries counted";
     DEAD_LETTERS = "tidegate_dead_letters", Counter, ["reason"], "Events that became dead letters";
     DUPLICATES_DROPPED = "tidegate_duplicates_dropped", Counter, [], "Events that were dropped because they were delivered before";
+    EVENTS_TRIMMED = "tidegate_events_trimmed", Counter, ["subscription"], "Events that a subscription lost because their topic keeps them no longer";
     QUEUE_EVENTS = "tidegate_queue_events", Gauge, ["subscription"], "Events that wait in memory for delivery";
     SUBSCRIPTION_ACTIVE = "tidegate_subscription_active", Gauge, ["subscription"], "Whether deliveries go out: 1, or 0 where it is paused or its sink cannot be reached";
     SUBSCRIPTION_LAG_EVENTS = "tidegate_subscription_lag_events", Gauge, ["subscription"], "Events from the oldest that is not settled to the end of its topics";

@@ -24,6 +24,7 @@ fn observed() -> Arc<Metrics> {
     metrics.delivered_at_age("large-orders", Duration::from_secs(60));
     metrics.dead_lettered("rejected");
     metrics.duplicate_dropped();
+    metrics.events_trimmed("large-orders", 2);
     metrics.subscriptions_stand([("large-orders", Standing { active: true, queued: 3, ..Standing::default() })]);
     metrics.memory(&Budget::new(1_600));
     metrics.flights(1, 2);

@@ -25,7 +25,7 @@ use tracing::warn;
 
 use super::identity::Ids;
 use super::{Inner, Options, SCOPE, Sampling, Traces};
-use crate::sink::{AddressPolicy, Http, Options as ClientOptions};
+use crate::sink::{AddressPolicy, Http, Options as ClientOptions, Route};
 use crate::telemetry::Throttle;
 
 /// Told what became of spans, for figures.
@@ -136,7 +136,8 @@ impl HttpClient for Collector {
             loop {
                 let (headers, body) = (parts.headers.clone(), body.clone());
                 let timeout = limits::TRACES_EXPORT_TIMEOUT;
-                let sent = self.http.deliver(AddressPolicy::Any, &parts.uri, headers, body, timeout).await;
+                let route = Route { uri: &parts.uri, policy: AddressPolicy::Any, trust: None };
+                let sent = self.http.deliver(route, headers, body, timeout).await;
                 let wait = match sent {
                     Ok(answer) if is_passing(answer.status) => {
                         *self.failure.lock() = format!("it answered {}", answer.status);

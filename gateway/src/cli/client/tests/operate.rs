@@ -2,7 +2,7 @@
 
 use super::{Answer, Invocation, Server, invoke};
 
-const TOPIC: &str = r#"{"name":"orders","partitions":[{"partition":0,"begin":5,"end":15,"bytes":2048},{"partition":1,"begin":0,"end":1,"bytes":10}],"keyFrom":"partitionkey","dedupe":{"window":"2m"},"origin":{"file":"topics.yaml"},"createdAt":"2026-01-31T08:00:00Z","position":"c12-7","subscriptions":["large"]}"#;
+const TOPIC: &str = r#"{"name":"orders","partitions":[{"partition":0,"begin":5,"end":15,"bytes":2048},{"partition":1,"begin":0,"end":1,"bytes":10}],"keyFrom":"partitionkey","dedupe":{"window":"2m"},"retention":{"age":"7d","bytes":"unlimited"},"origin":{"file":"topics.yaml"},"createdAt":"2026-01-31T08:00:00Z","position":"c12-7","subscriptions":["large"]}"#;
 const SUBSCRIPTION: &str = r#"{"id":"large","protocol":"HTTP","sink":"http://127.0.0.1:8081/hook","filters":[{"exact":{"type":"a"}}],"config":{"topics":["orders"],"delivery":{"order":"key"}},"origin":"api","status":{"standing":"paused","reason":"the sink answered 410","queued":1,"parked":2,"inFlight":3,"behind":4}}"#;
 
 fn dead_letter(id: &str) -> String {
@@ -51,6 +51,8 @@ async fn topics() {
          created        2026-01-31T08:00:00Z\n\
          key from       partitionkey\n\
          dedupe window  2m\n\
+         kept for       7d\n\
+         kept bytes     unlimited\n\
          subscriptions  large\n\
          position       c12-7\n\
          \n\

@@ -106,6 +106,21 @@ pub(in crate::edge::native) fn order() -> Object {
     words("Which events wait for each other: those of one key, or none.", &["key", "none"])
 }
 
+/// How an event stands in a request.
+pub(in crate::edge::native) fn mode() -> Object {
+    words("How an event stands in a request to the sink.", &["binary", "structured"])
+}
+
+/// The question for a sink's consent.
+pub(in crate::edge::native) fn handshake() -> Object {
+    ObjectBuilder::new()
+        .description(Some("The consent that the sink is asked for (CloudEvents HTTP web hooks, section 4)."))
+        .property("origin", text("Who asks: a name of the DNS."))
+        .property("rate", ObjectBuilder::new().schema_type(Type::Integer).description(Some("Requests per minute.")))
+        .required("origin")
+        .build()
+}
+
 /// Why an event could not be delivered.
 pub(in crate::edge::native) fn cause() -> Object {
     let number = || ObjectBuilder::new().schema_type(Type::Integer);

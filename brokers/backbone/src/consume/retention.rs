@@ -1,0 +1,141 @@
+//! Retention: events that their topic keeps no longer are let go of, by age and by bytes.
+//!
+//! A subscription that has not read them loses them: the disk is everybody's, and one that lags must not fill it. That is
+//! policy and never silent: the loss is told when it happens, with counts, to the log, to the [`Observer`](super::Observer)
+//! and in the [`Status`](super::Status) of the subscription.
+//!
+//! Ages are those of appending. Bytes are those that the broker counts for a partition; the embedded log is exact to about
+//! a segment. What is to go by its bytes is read once to be measured.
+
+use std::collections::BTreeMap;
+
+use tidegate_schemas::limits;
+use tracing::{info, warn};
+
+use super::core::Partition;
+use super::engine::Consume;
+use super::router::READ_BYTES;
+use crate::catalogue::Retention;
+use crate::error::{ErrorKind, Result};
+use crate::log::{Position, Record};
+
+/// What a broker stores beside an event, at least.
+const RECORD_BYTES: u64 = 64;
+/// What is measured and let go of at once.
+const STEP_BYTES: u64 = 16 * 1024 * 1024;
+
+impl Consume {
+    /// Looks at every topic after each [`limits::RETENTION_INTERVAL`], until the process stops.
+    pub(super) async fn retain_forever(&self) {
+        let stopping = self.shared.environment.stopping();
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(limits::RETENTION_INTERVAL) => {}
+            }
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                _ = self.retain() => {}
+            }
+        }
+    }
+
+    /// Looks at every topic once and lets go of what it keeps no longer. Gives how many positions that were. What a broker
+    /// refuses is told, and tried again with the next look.
+    pub async fn retain(&self) -> u64 {
+        let topics: Vec<_> = self.shared.catalogue.view().topics.values().cloned().collect();
+        let mut all = 0;
+        for topic in topics {
+            let retention = topic.spec.retention;
+            if retention == Retention::default() {
+                continue;
+            }
+            let mut gone = 0;
+            for number in 0..topic.spec.partitions {
+                let partition = Partition { topic: topic.spec.name.clone(), number };
+                match self.retain_partition(&partition, retention).await {
+                    Ok(count) => gone += count,
+                    // Deleted meanwhile.
+                    Err(error) if *error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => {
+                        warn!(topic = %partition.topic, partition = number, %error,
+                            "events that a topic keeps no longer cannot be let go of; it is tried again");
+                    }
+                }
+            }
+            if gone > 0 {
+                info!(topic = %topic.spec.name, events = gone, "a topic let go of events by its retention");
+            }
+            all += gone;
+        }
+        all
+    }
+
+    async fn retain_partition(&self, partition: &Partition, retention: Retention) -> Result<u64> {
+        let id = partition.log();
+        let first = self.shared.log.info(&id).await?.begin;
+        let mut begin = first;
+        if let Some(age) = retention.age {
+            let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            let oldest = self.shared.environment.clock.unix_milliseconds().saturating_sub(age);
+            let until = self.shared.log.lookup(&id, oldest).await?;
+            if until > begin {
+                self.let_go(partition, begin, until).await?;
+                begin = until;
+            }
+        }
+        let Some(bytes) = retention.bytes else { return Ok(begin.0 - first.0) };
+        loop {
+            let info = self.shared.log.info(&id).await?;
+            let excess = info.bytes.saturating_sub(bytes);
+            if excess == 0 || info.begin >= info.end {
+                return Ok(info.begin.0 - first.0);
+            }
+            let until = self.measure(partition, info.begin, info.end, excess.min(STEP_BYTES)).await?;
+            self.let_go(partition, info.begin, until).await?;
+        }
+    }
+
+    /// The first position behind so many bytes, at least one record on.
+    async fn measure(&self, partition: &Partition, begin: Position, end: Position, wanted: u64) -> Result<Position> {
+        let mut tail = self.shared.log.tail(&partition.log(), begin).await?;
+        let mut bytes = 0;
+        while tail.position() < end {
+            for stored in tail.next(READ_BYTES).await?.records {
+                let body = match &stored.record {
+                    Record::Event(event) => event.bytes(),
+                    Record::Frame(frame) => frame.len(),
+                };
+                bytes += body as u64 + RECORD_BYTES;
+                if bytes >= wanted {
+                    return Ok(stored.position.next());
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    /// Trims, and tells which subscriptions lose by it.
+    async fn let_go(&self, partition: &Partition, begin: Position, until: Position) -> Result<()> {
+        let losses = self.losses(partition, begin, until);
+        self.shared.log.trim(&partition.log(), until).await?;
+        for (uid, count) in losses {
+            let Some(core) = self.shared.cores.lock().get(&uid).cloned() else { continue };
+            self.shared.tell_trimmed(&core, partition, count);
+        }
+        Ok(())
+    }
+
+    /// How many positions each subscription has not read of those that are to go. One whose events are in memory has them.
+    fn losses(&self, partition: &Partition, begin: Position, until: Position) -> BTreeMap<u64, u64> {
+        let routed = self.shared.router(partition).map(|router| router.peek());
+        let cores: Vec<_> = self.shared.cores.lock().values().cloned().collect();
+        cores
+            .iter()
+            .filter_map(|core| {
+                let read = core.read_of(partition, routed?)?.max(begin);
+                (read < until).then(|| (core.uid, until.0 - read.0))
+            })
+            .collect()
+    }
+}
