@@ -164,6 +164,29 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long outcomes of deliveries are kept.
 pub const OUTCOMES_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Entries of the index of passports, 16 bytes each, that are held in memory before they are written as a run; twice as
+/// many where they cannot be written.
+pub const PASSPORT_RUN_ENTRIES: usize = 262_144;
+/// Bytes of events and outcomes that a run stands for at most, give or take one read: a start reads again what no run holds.
+pub const PASSPORT_RUN_BYTES: u64 = 256 * 1024 * 1024;
+/// Partitions that one run of the index of passports names.
+pub const PASSPORT_RUN_LOGS: usize = 2_048;
+/// Runs of the index of passports that are searched; the oldest are left out beyond it.
+pub const PASSPORT_RUNS: usize = 16_384;
+/// Places of one event id that a passport tells of, the newest.
+pub const PASSPORT_PLACES: usize = 100;
+/// Frames of outcomes that are read for one passport, the newest.
+pub const PASSPORT_FRAMES: usize = 4_096;
+/// Recorded events of each topic that a plan looks at, where nothing is said.
+pub const PLAN_EVENTS: usize = 1_000;
+/// The most that may be asked for.
+pub const PLAN_EVENTS_MAX: usize = 100_000;
+/// Events that a plan may be asked to name of each kind of change.
+pub const PLAN_EXAMPLES_MAX: usize = 1_000;
+/// Bytes of recorded events that one plan looks at, all topics together.
+pub const PLAN_SCAN_BYTES: u64 = 256 * 1024 * 1024;
+/// What a question for a passport waits for the index to be filled.
+pub const PASSPORT_FILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A frame of a slot's journal.
 pub const JOURNAL_FRAME_BYTES: usize = 512 * 1024;
 /// Frames of a slot's owner that are not yet known accepted.

@@ -36,8 +36,10 @@ pub(crate) struct Collected {
     pub(crate) topics: Vec<(Topic, Mention)>,
     pub(crate) apps: Vec<App>,
     pub(crate) gateways: Vec<Gateway>,
+    /// Files that are named in the texts are not read.
+    pub(crate) texts_only: bool,
     /// Every name with its kind, to find those that are used twice.
-    names: HashMap<(&'static str, String), Origin>,
+    pub(crate) names: HashMap<(&'static str, String), Origin>,
 }
 
 impl Collected {
@@ -102,6 +104,7 @@ pub(crate) fn read_documents(
     collected: &mut Collected,
 ) -> Vec<Diagnostic> {
     let mut reader = Reader::new(Arc::clone(file), variables);
+    reader.reads_files = !collected.texts_only;
     let documents = yaml::parse(file, text, &mut reader.diagnostics);
     for document in &documents {
         read_document(&mut reader, &Field::root(document), allow_gateway, collected);

@@ -103,6 +103,33 @@ pub fn parse(file: &str, text: &str, variables: &Variables<'_>) -> Result<Resour
     settled(collected, diagnostics)
 }
 
+/// Reads resources from several texts that somebody sent, each with the name of its file, as [`load`] does from files. No file
+/// that they name is read: what stands in the files of this machine is not theirs to find out.
+pub fn parse_all(files: &[(Arc<str>, &str)], variables: &Variables<'_>) -> Result<Resources, Vec<Diagnostic>> {
+    let mut collected = Collected { texts_only: true, ..Collected::default() };
+    let mut diagnostics = Vec::new();
+    for (file, text) in files {
+        diagnostics.extend(read_documents(file, text, variables, false, &mut collected));
+    }
+    diagnostics.extend(cross::check(&collected));
+    let order = |file: &Arc<str>| files.iter().position(|(name, _)| name == file);
+    diagnostics.sort_by_key(|diagnostic| (order(&diagnostic.file), diagnostic.place));
+    settled(collected, diagnostics)
+}
+
+/// The files that some paths stand for, as [`load`] finds them, each with its text; or everything that hinders reading.
+pub fn read_files(paths: &[PathBuf]) -> Result<Vec<(Arc<str>, String)>, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let mut texts = Vec::new();
+    for path in files::find(paths, &mut diagnostics) {
+        match read_text(&path) {
+            Ok(text) => texts.push((files::shown(&path), text)),
+            Err(diagnostic) => diagnostics.push(diagnostic),
+        }
+    }
+    if diagnostics.is_empty() { Ok(texts) } else { Err(diagnostics) }
+}
+
 /// Everything, or every fault.
 fn settled(collected: Collected, diagnostics: Vec<Diagnostic>) -> Result<Resources, Vec<Diagnostic>> {
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {

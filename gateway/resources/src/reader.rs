@@ -22,6 +22,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) file: Arc<str>,
     variables: &'a Variables<'a>,
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Whether files that the text names are read. They are not where somebody sent the text.
+    pub(crate) reads_files: bool,
 }
 
 /// A value with the path that leads to it, such as `spec.delivery.timeout`.
@@ -113,7 +115,7 @@ fn join(path: &str, key: &str) -> String {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(file: Arc<str>, variables: &'a Variables<'a>) -> Self {
-        Self { file, variables, diagnostics: Vec::new() }
+        Self { file, variables, diagnostics: Vec::new(), reads_files: true }
     }
 
     /// The value of a variable of the process.

@@ -254,6 +254,9 @@ fn read_tls(reader: &mut Reader<'_>, field: &Field<'_>, sink: Option<&Sink>) -> 
     let fields = reader.map(field, &["ca"])?;
     let ca = fields.require(reader, "ca", "./ca.pem")?;
     let text = reader.text(&ca)?;
+    if !reader.reads_files {
+        return Some(Authorities { file: text.written, certificates: Arc::default() });
+    }
     let path = beside(&reader.file, Path::new(&text.value));
     match read_certificates(&path) {
         Ok(certificates) => Some(Authorities { file: text.written, certificates }),

@@ -628,3 +628,21 @@ proptest::proptest! {
         read_documents(&"f".into(), &text, &variables, true, &mut collected);
     }
 }
+
+#[test]
+fn texts_that_somebody_sent_are_read_together_and_no_file_that_they_name_is() {
+    let text = |name: &str, request: &str| {
+        format!(
+            "apiVersion: tidegate.dev/v1\nkind: Subscription\nmetadata: {{name: {name}}}\nspec:\n  topics: [t]\n  \
+             sink: https://127.0.0.1:1/{request}\n"
+        )
+    };
+    let tls = text("a", "\n  tls: {ca: /nowhere/ca.pem}");
+    let none = |_: &str| None;
+    let read = super::parse_all(&[("a.yaml".into(), &tls), ("b.yaml".into(), &text("b", ""))], &none);
+    assert_eq!(read.unwrap().subscriptions.len(), 2);
+    assert!(super::parse("a.yaml", &tls, &none).is_err(), "a file of this machine is read where it is named");
+    let faults = super::parse_all(&[("b.yaml".into(), &text("a", "")), ("a.yaml".into(), &text("a", ""))], &none);
+    let faults = faults.unwrap_err();
+    assert!(faults.len() == 1 && &*faults[0].file == "a.yaml" && faults[0].what.contains("b.yaml"), "{faults:?}");
+}

@@ -17,6 +17,7 @@ mod idle;
 mod latency;
 mod load;
 mod null;
+mod passports;
 mod process;
 mod sink;
 
@@ -43,6 +44,8 @@ enum Command {
     Latency(Latency),
     /// Memory at rest, and time from start to ready
     Idle(Idle),
+    /// Memory of the index of passports, and the time of a question
+    Passports(Passports),
     /// One gateway under load, for a profiler
     Load(Load),
     /// Serves as the gateway does, but acknowledges events without storing them
@@ -116,6 +119,18 @@ struct Idle {
 }
 
 #[derive(Args, Debug)]
+struct Passports {
+    #[command(flatten)]
+    common: Common,
+    /// Events that are published and delivered
+    #[arg(long, default_value_t = 1_000_000)]
+    events: usize,
+    /// Questions of each kind
+    #[arg(long, default_value_t = 500)]
+    questions: usize,
+}
+
+#[derive(Args, Debug)]
 struct Load {
     #[command(flatten)]
     common: Common,
@@ -139,6 +154,7 @@ fn main() -> Result<(), Failure> {
             latency::run(&arguments.common, &arguments.rates, arguments.rounds, arguments.seconds)
         }
         Command::Idle(arguments) => idle::run(&arguments.common, arguments.starts, arguments.log_megabytes * 1_000_000),
+        Command::Passports(arguments) => passports::run(&arguments.common, arguments.events, arguments.questions),
         Command::Load(arguments) => {
             durable::load(&arguments.common, arguments.connections, arguments.seconds, &arguments.beside)
         }

@@ -229,11 +229,17 @@ pub struct Subscription {
     pub spec: SubscriptionSpec,
     /// Why it stands still, where it does.
     pub paused: Option<String>,
+    /// When it was created, in milliseconds since 1970; absent in entries of early versions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub created_at: Option<u64>,
+    /// When what it asks for was changed last, where it was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub changed_at: Option<u64>,
 }
 
 impl Subscription {
     pub(crate) fn new(uid: u64, spec: SubscriptionSpec) -> Self {
-        Self { v: VERSION, uid, spec, paused: None }
+        Self { v: VERSION, uid, spec, paused: None, created_at: None, changed_at: None }
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `delivery/exception/UID/TOPIC/PARTITION` | [`Exception`] | this subscription has read up to `read`; of what lies before it, `open` is not settled |
 //! | `delivery/parked/UID/TOPIC/PARTITION/LANE` | [`ParkedLane`] | a lane that fell behind, by reference |
 //! | `delivery/dead/UID/TOPIC/PARTITION` | [`Handled`] | dead letters that were redriven or dropped |
+//! | `delivery/start/UID/TOPIC/PARTITION` | [`Routed`] | the subscription began to read at `position`; where the key is missing, at the first event |
 //!
 //! `UID` is sixteen hexadecimal digits; `LANE` is `k` and the 32 digits of the key's hash, or `s` and a position. Values
 //! are JSON objects with a version; unknown versions and members are refused. A checkpoint is one commit; where it does
@@ -28,12 +29,13 @@ const ROUTED: &str = "delivery/routed/";
 const EXCEPTION: &str = "delivery/exception/";
 const PARKED: &str = "delivery/parked/";
 const DEAD: &str = "delivery/dead/";
+const START: &str = "delivery/start/";
 /// Steps of one commit; each is small, so that a frame holds them.
 const STEPS: usize = 1_000;
 /// Bytes of the values of one commit.
 const COMMIT_BYTES: usize = 256 * 1024;
 
-/// How far a partition was routed.
+/// How far a partition was routed, or where a subscription began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Routed {
@@ -184,12 +186,25 @@ pub(super) fn put_parked(
 /// Adds to a command that the subscription begins at that position.
 pub(super) fn put_start(command: Command, uid: u64, partition: &Partition, position: Position) -> Command {
     let exception = Exception { v: Version, read: position.0, open: Vec::new() };
-    command.put(partition_key(EXCEPTION, Some(uid), partition), Expect::Any, write(&exception))
+    let start = Routed { v: Version, position: position.0 };
+    command.put(partition_key(EXCEPTION, Some(uid), partition), Expect::Any, write(&exception)).put(
+        partition_key(START, Some(uid), partition),
+        Expect::Any,
+        write(&start),
+    )
+}
+
+/// Where the subscription began to read the partition.
+pub(super) fn start(journal: &Journal, uid: u64, partition: &Partition) -> Result<Position> {
+    let key = partition_key(START, Some(uid), partition);
+    journal.get(key.as_bytes()).map_or(Ok(Position::ZERO), |head| {
+        read::<Routed>(key.as_bytes(), &head.value).map(|start| Position(start.position))
+    })
 }
 
 /// Every key that speaks of a subscription.
 pub(super) fn keys_of_subscription(journal: &Journal, uid: u64) -> Vec<Bytes> {
-    [EXCEPTION, PARKED, DEAD]
+    [EXCEPTION, PARKED, DEAD, START]
         .iter()
         .flat_map(|prefix| journal.scan(format!("{prefix}{uid:016x}/").as_bytes()))
         .map(|(key, _, _)| key)
@@ -200,7 +215,7 @@ pub(super) fn keys_of_subscription(journal: &Journal, uid: u64) -> Vec<Bytes> {
 pub(super) fn keys_of_topic(journal: &Journal, topic: &str) -> Vec<Bytes> {
     let mut keys: Vec<Bytes> =
         journal.scan(format!("{ROUTED}{topic}/").as_bytes()).into_iter().map(|(key, _, _)| key).collect();
-    for prefix in [EXCEPTION, PARKED, DEAD] {
+    for prefix in [EXCEPTION, PARKED, DEAD, START] {
         for (key, _, _) in journal.scan(prefix.as_bytes()) {
             let of_topic = key
                 .get(prefix.len() + 17..)

@@ -1,6 +1,8 @@
 //! One subscription at run time: its progress in every topic partition, what of it is ready to go out, and whether it
 //! may go out now.
 
+mod find;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +14,8 @@ use tidegate_routing::partition::{KeyFrom, key_of};
 use tidegate_schemas::Event;
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_128;
+
+pub(crate) use find::Found;
 
 use super::progress::{Checkpoint, LaneKey, Load, Offered, Progress, Queued, Taken};
 use crate::budget::{Account, Budget};

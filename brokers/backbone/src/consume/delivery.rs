@@ -142,6 +142,7 @@ impl Delivery {
             at: self.shared.environment.clock.unix_milliseconds(),
             took: milliseconds(attempt.took),
             subscription: self.subscription.spec.name.to_string(),
+            uid: Some(self.subscription.uid),
             topic: topic.to_string(),
             partition,
             position: position.0,

@@ -18,6 +18,7 @@ use super::checkpoint::{self, Draft};
 use super::core::{Core, Gate, Partition};
 use super::delivery::Consumer;
 use super::feeder;
+use super::index::Index;
 use super::observe::Observer;
 use super::outcomes::Outcomes;
 use super::progress::Checkpoint;
@@ -95,6 +96,7 @@ impl Consume {
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<Self>> {
         let outcomes = Outcomes::open(Arc::clone(&log), journal.slot()).await?;
+        let index = Index::new(Arc::clone(&log), journal.clone(), Arc::clone(&catalogue), environment.clone());
         let shared = Arc::new(Shared {
             log,
             journal,
@@ -102,6 +104,7 @@ impl Consume {
             environment,
             observer,
             outcomes,
+            index: Arc::new(index),
             routing: Arc::new(ArcSwap::from_pointee(Routing::default())),
             routers: Mutex::new(HashMap::new()),
             cores: Mutex::new(HashMap::new()),
@@ -126,6 +129,7 @@ impl Consume {
         consume.shared.environment.spawn(async move { writer.write_checkpoints().await });
         let keeper = Arc::clone(&consume);
         consume.shared.environment.spawn(async move { keeper.retain_forever().await });
+        consume.shared.environment.spawn(Arc::clone(&consume.shared.index).run());
         Ok(consume)
     }
 
@@ -154,7 +158,7 @@ impl Consume {
 
     /// Tells which topics a subscription takes in; wildcards never take in a dead-letter topic. To be made once for all
     /// topics that are asked about.
-    fn reader_of(&self, spec: &SubscriptionSpec) -> Matcher {
+    pub(super) fn reader_of(&self, spec: &SubscriptionSpec) -> Matcher {
         Matcher::build([(SubscriptionId(0), spec.topics.as_slice(), &[] as &[Filter])])
             .with_dead_letter_topics(self.dead_letter_topics())
     }
@@ -176,7 +180,7 @@ impl Consume {
             let (read, progress) = checkpoint::load(&self.shared.journal, core.uid, &partition)?;
             // Neither is there for a topic that was created after the subscription: it is read from its start.
             let read = read.or(routed).unwrap_or(Position::ZERO);
-            self.ensure_router(&partition, routed, topic.spec.dedupe_window).await?;
+            self.ensure_router(&partition, routed, topic).await?;
             core.add(partition, topic.spec.key_from, read, progress);
         }
         Ok(())
@@ -191,7 +195,7 @@ impl Consume {
         Ok(())
     }
 
-    async fn ensure_router(&self, partition: &Partition, routed: Option<Position>, window: Duration) -> Result<()> {
+    async fn ensure_router(&self, partition: &Partition, routed: Option<Position>, topic: &Topic) -> Result<()> {
         if self.shared.router(partition).is_some() {
             return Ok(());
         }
@@ -203,7 +207,9 @@ impl Consume {
             ));
         }
         let start = routed.unwrap_or(info.end).max(info.begin);
-        let router = Arc::new(Router::new(partition.clone(), start, window));
+        let index = &self.shared.index;
+        let index = (Arc::clone(index), index.number(partition, topic.created_at));
+        let router = Arc::new(Router::new(partition.clone(), start, topic.spec.dedupe_window, index));
         self.shared.routers.lock().insert(partition.clone(), Arc::clone(&router));
         self.shared.environment.spawn(router.run(
             Arc::clone(&self.shared.log),
@@ -317,7 +323,8 @@ impl Consume {
                 command = checkpoint::put_start(command, uid, &partition, position);
             }
         }
-        let subscription = Subscription::new(uid, spec);
+        let created_at = Some(self.shared.environment.clock.unix_milliseconds());
+        let subscription = Subscription { created_at, ..Subscription::new(uid, spec) };
         let subscription = self.shared.catalogue.put_subscription(subscription, Expect::Absent, command).await?;
         self.reconcile().await;
         Ok(subscription)
@@ -376,7 +383,8 @@ impl Consume {
                 command = checkpoint::put_start(command, existing.uid, &partition, position);
             }
         }
-        let changed = Subscription { spec, ..Subscription::clone(existing) };
+        let changed_at = Some(self.shared.environment.clock.unix_milliseconds());
+        let changed = Subscription { spec, changed_at, ..Subscription::clone(existing) };
         self.shared.catalogue.put_subscription(changed, Expect::Any, command).await
     }
 
@@ -499,7 +507,7 @@ impl Consume {
     /// Writes progress down as it is now. Routed positions are taken first: what a subscription is found to hold
     /// afterwards can only be more.
     async fn checkpoint(&self) -> std::result::Result<(), CommitError> {
-        self.shared.outcomes.flush().await;
+        self.shared.outcomes.flush(&self.shared.index).await;
         let routers: Vec<_> = self.shared.routers.lock().values().cloned().collect();
         let cores: Vec<_> = self.shared.cores.lock().values().cloned().collect();
         let now = self.shared.environment.clock.unix_milliseconds();
@@ -526,5 +534,6 @@ impl Consume {
         if let Err(error) = self.checkpoint().await {
             warn!(%error, "the last progress of deliveries could not be written; the next start delivers some again");
         }
+        self.shared.index.finish().await;
     }
 }

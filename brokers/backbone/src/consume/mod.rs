@@ -19,10 +19,13 @@ mod dedupe;
 mod delivery;
 mod engine;
 mod feeder;
+mod index;
 mod lag;
 mod letters;
 mod observe;
 mod outcomes;
+mod passport;
+mod plan;
 mod progress;
 mod retention;
 mod router;
@@ -48,7 +51,11 @@ pub use self::letters::{DeadLetter, LetterId};
 pub use self::observe::{Observer, Silent};
 pub use self::outcomes::{Ending, Outcome, decode as decode_outcomes};
 
+pub use self::passport::{Coverage, Fate, Letter, Passport, Passports, Place, State};
+pub use self::plan::{Example, Looked, Prediction, Question, Sample, Tally};
+
 use self::core::{Core, Partition};
+use self::index::Index;
 use self::outcomes::Outcomes;
 use self::router::{Router, Routing};
 
@@ -61,6 +68,7 @@ struct Shared {
     environment: Environment,
     observer: Arc<dyn Observer>,
     outcomes: Outcomes,
+    index: Arc<Index>,
     routing: Arc<ArcSwap<Routing>>,
     routers: Mutex<HashMap<Partition, Arc<Router>>>,
     cores: Mutex<HashMap<u64, Arc<Core>>>,

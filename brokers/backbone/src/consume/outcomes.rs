@@ -4,7 +4,7 @@
 //! A frame of the log is `TGOC`, a version byte (1), three zero bytes, the CRC-32C of what follows (little endian), and
 //! a JSON array of [`Outcome`]. Frames are written at most every [`limits::CHECKPOINT_INTERVAL`] and trimmed by age
 //! ([`limits::OUTCOMES_AGE`]). What was not yet written when a process is killed is not known afterwards: the log tells
-//! of attempts that were made, and may miss the last ones.
+//! of attempts that were made, and may miss the last ones. Frames of other kinds are the [`super::index`]'s.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_schemas::limits;
 use tracing::warn;
 
+use super::index::Index;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogId, LogSpec, PartitionLog, Record};
@@ -25,6 +26,8 @@ const HEADER_BYTES: usize = 12;
 const PENDING_MAX: usize = 65_536;
 /// Outcomes of one frame.
 const FRAME_OUTCOMES: usize = 1_000;
+/// About the bytes of one frame; one outcome alone may take more.
+const FRAME_BYTES: usize = 256 * 1024;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +55,9 @@ pub struct Outcome {
     pub took: u64,
     /// The subscription's name.
     pub subscription: String,
+    /// Its uid: one of the same name that was declared later is another. Absent where an early version wrote it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uid: Option<u64>,
     /// The event's topic.
     pub topic: String,
     /// And partition.
@@ -79,18 +85,25 @@ pub struct Outcome {
 pub(super) struct Outcomes {
     log: Arc<dyn PartitionLog>,
     id: LogId,
-    pending: Mutex<Vec<Outcome>>,
+    unwritten: Mutex<Unwritten>,
+}
+
+#[derive(Debug, Default)]
+struct Unwritten {
+    pending: Vec<Outcome>,
+    /// On its way into the log.
+    writing: Arc<[Outcome]>,
 }
 
 impl Outcomes {
     pub(super) async fn open(log: Arc<dyn PartitionLog>, slot: u32) -> Result<Self> {
         let id = LogId::Outcomes { slot };
         log.create(LogSpec { id: id.clone() }).await?;
-        Ok(Self { log, id, pending: Mutex::new(Vec::new()) })
+        Ok(Self { log, id, unwritten: Mutex::default() })
     }
 
     pub(super) fn push(&self, outcome: Outcome) {
-        let mut pending = self.pending.lock();
+        let pending = &mut self.unwritten.lock().pending;
         if pending.len() >= PENDING_MAX {
             let given_up = pending.len() / 2;
             pending.drain(..given_up);
@@ -99,14 +112,35 @@ impl Outcomes {
         pending.push(outcome);
     }
 
-    /// Writes what waits.
-    pub(super) async fn flush(&self) {
-        let outcomes = std::mem::take(&mut *self.pending.lock());
-        for some in outcomes.chunks(FRAME_OUTCOMES) {
-            if let Err(error) = self.log.append(&self.id, Record::Frame(encode(some))).await {
-                warn!(count = some.len(), %error, "outcomes of deliveries could not be written");
+    /// Writes what waits, and tells the index where it stands.
+    pub(super) async fn flush(&self, index: &Index) {
+        let outcomes: Arc<[Outcome]> = {
+            let mut unwritten = self.unwritten.lock();
+            unwritten.writing = std::mem::take(&mut unwritten.pending).into();
+            Arc::clone(&unwritten.writing)
+        };
+        let mut rest = &outcomes[..];
+        while !rest.is_empty() {
+            let (some, following) = rest.split_at(frame_of(rest));
+            rest = following;
+            let frame = encode(some);
+            let bytes = frame.len() as u64;
+            match self.log.append(&self.id, Record::Frame(frame)).await {
+                Ok(appended) => index.note_outcomes(appended.position, some, bytes),
+                Err(error) => {
+                    warn!(count = some.len(), %error, "outcomes of deliveries could not be written");
+                    // They may have been all the same: the index is to read what is there.
+                    index.note_outcomes(None, &[], 0);
+                }
             }
         }
+        self.unwritten.lock().writing = Arc::default();
+    }
+
+    /// Outcomes of an event that are not yet in the log.
+    pub(super) fn unwritten(&self, takes: impl Fn(&Outcome) -> bool) -> Vec<Outcome> {
+        let unwritten = self.unwritten.lock();
+        unwritten.writing.iter().chain(&unwritten.pending).filter(|outcome| takes(outcome)).cloned().collect()
     }
 
     /// Lets go of what is older than it is kept.
@@ -121,16 +155,22 @@ impl Outcomes {
     }
 }
 
+/// How many of these fit into one frame.
+fn frame_of(outcomes: &[Outcome]) -> usize {
+    let mut bytes = 0;
+    let fitting = outcomes.iter().take(FRAME_OUTCOMES).take_while(|outcome| {
+        // Names and numbers take about this much, and JSON may write a byte as six.
+        bytes += 256 + 6 * (outcome.id.len() + outcome.source.len() + outcome.detail.len());
+        bytes <= FRAME_BYTES
+    });
+    fitting.count().max(1)
+}
+
 /// The frame of some outcomes.
 pub(super) fn encode(outcomes: &[Outcome]) -> Bytes {
     let body =
         serde_json::to_vec(outcomes).expect("outcomes are structs of strings and numbers, which always serialise");
-    let mut frame = BytesMut::with_capacity(HEADER_BYTES + body.len());
-    frame.put_slice(MAGIC);
-    frame.put_slice(&[VERSION, 0, 0, 0]);
-    frame.put_u32_le(crc32c::crc32c(&body));
-    frame.put_slice(&body);
-    frame.freeze()
+    seal_frame(MAGIC, &body)
 }
 
 /// The outcomes of a frame.
@@ -138,15 +178,40 @@ pub(super) fn encode(outcomes: &[Outcome]) -> Bytes {
 /// # Errors
 /// [`ErrorKind::DataLoss`] for a frame that is damaged or of an unknown version.
 pub fn decode(frame: &[u8]) -> Result<Vec<Outcome>> {
+    serde_json::from_slice(open_frame(MAGIC, frame)?).map_err(|error| {
+        Error::new(ErrorKind::DataLoss, "a frame of delivery outcomes cannot be read").with_source(error)
+    })
+}
+
+/// Whether a frame of the log holds outcomes; the others are the index's.
+pub(super) fn holds_outcomes(frame: &[u8]) -> bool {
+    frame.starts_with(MAGIC)
+}
+
+/// A frame of the outcomes log around a body.
+pub(super) fn seal_frame(magic: &[u8; 4], body: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(HEADER_BYTES + body.len());
+    frame.put_slice(magic);
+    frame.put_slice(&[VERSION, 0, 0, 0]);
+    frame.put_u32_le(crc32c::crc32c(body));
+    frame.put_slice(body);
+    frame.freeze()
+}
+
+/// The body of a frame of that kind.
+///
+/// # Errors
+/// [`ErrorKind::DataLoss`] for a frame that is damaged, or of another kind or version.
+pub(super) fn open_frame<'a>(magic: &[u8; 4], frame: &'a [u8]) -> Result<&'a [u8]> {
     let refuse = |what: String| Error::new(ErrorKind::DataLoss, format!("a frame of delivery outcomes {what}"));
     let (header, body) = frame.split_at_checked(HEADER_BYTES).ok_or_else(|| refuse("is cut short".to_owned()))?;
-    if header[..4] != *MAGIC || header[4..8] != [VERSION, 0, 0, 0] {
+    if header[..4] != *magic || header[4..8] != [VERSION, 0, 0, 0] {
         return Err(refuse(format!("begins with {:02x?}, which this version does not know", &header[..8])));
     }
     if header[8..] != crc32c::crc32c(body).to_le_bytes() {
         return Err(refuse("is damaged: its checksum does not match".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| refuse("cannot be read".to_owned()).with_source(error))
+    Ok(body)
 }
 
 #[cfg(test)]
@@ -160,6 +225,7 @@ mod tests {
             at: 1_000,
             took: 5,
             subscription: "s".into(),
+            uid: Some(u64::MAX),
             topic: "t".into(),
             partition: 0,
             position: 9,

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::core::{Core, Feed, Partition};
 use super::dedupe::{Found, Window, identity};
+use super::index::{Hash, Index};
 use super::observe::Observer;
 use super::progress::Offered;
 use crate::environment::Environment;
@@ -49,16 +50,19 @@ pub(super) struct Router {
     state: Mutex<State>,
     knowing: tokio::sync::Mutex<()>,
     window: Duration,
+    /// Told of every event, with the number that it knows this partition by.
+    index: (Arc<Index>, u32),
 }
 
 impl Router {
-    pub(super) fn new(partition: Partition, start: Position, window: Duration) -> Self {
+    pub(super) fn new(partition: Partition, start: Position, window: Duration, index: (Arc<Index>, u32)) -> Self {
         Self {
             partition,
             position: AtomicU64::new(start.0),
             state: Mutex::new(State { fed: HashMap::new(), found: Found::from(start), retired: false }),
             knowing: tokio::sync::Mutex::new(()),
             window,
+            index,
         }
     }
 
@@ -209,12 +213,17 @@ impl Router {
         observer: &dyn Observer,
     ) {
         let mut matched: Vec<SubscriptionId> = Vec::new();
+        let mut hashes = Vec::with_capacity(records.len());
+        let mut bytes = 0;
         let mut state = self.state.lock();
+        let begin = self.peek();
         // Under the lock: a subscription is in the index before it joins, and joins under this lock, so that an index
         // read now names every subscription that is fed. One read before could lack it, and skip its events.
         let routing = routing.load();
         for stored in records {
             let Record::Event(event) = stored.record else { continue };
+            hashes.push((Hash::of(event.source(), event.id()), stored.position));
+            bytes += event.bytes() as u64;
             if window.observe(identity(&event), stored.appended_at) {
                 state.found.insert(stored.position);
                 observer.duplicate(self.partition.topic.as_str(), self.partition.number, stored.position, &event);
@@ -241,6 +250,9 @@ impl Router {
             }
         }
         self.position.store(end.0, Ordering::Release);
+        drop(state);
+        let (index, number) = &self.index;
+        index.note(*number, (begin, end), hashes, bytes);
     }
 }
 

@@ -5,6 +5,7 @@ mod deliver;
 mod error;
 mod flight;
 mod options;
+mod plan;
 mod read;
 mod resources;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use parking_lot::Mutex;
 use tidegate_backbone::catalogue::{Catalogue, ChangeError, Origin, Subscription, Topic, TopicSpec};
-use tidegate_backbone::consume::{Consume, DeadLetter, Lag, LetterId, Status};
+use tidegate_backbone::consume::{Consume, DeadLetter, Lag, LetterId, Passports, Status};
 use tidegate_backbone::publish::{Publisher, Receipt};
 use tidegate_backbone::{Environment, Error, LogInfo, PartitionLog, Result};
 use tidegate_routing::TopicName;
@@ -27,6 +28,7 @@ use crate::telemetry::traces::{self, Traces};
 pub use error::PublishError;
 use flight::Flights;
 pub use options::Options;
+pub use plan::{Action, MissingTopic, Plan, PlannedSubscription, PlannedTopic, Proposal};
 pub use read::{Page, Range, ReadError, Reading, Span};
 pub use resources::ApplyError;
 
@@ -223,6 +225,11 @@ impl PubSub {
         limit: usize,
     ) -> std::result::Result<Vec<DeadLetter>, ChangeError> {
         self.0.consume.dead_letters(name, after, limit).await
+    }
+
+    /// What became of the events of that id, and of that source where it is given.
+    pub async fn passports(&self, id: &str, source: Option<&str>) -> Result<Passports> {
+        self.0.consume.passports(id, source).await
     }
 
     /// Sends dead letters to their subscription again.

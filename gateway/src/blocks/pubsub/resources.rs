@@ -89,23 +89,8 @@ impl PubSub {
 
     async fn declare(&self, declared: &resources::Subscription) -> Result<(), Cause> {
         let delivery = &declared.delivery;
-        let name = ByteString::from(declared.name.as_str());
-        let spec = SubscriptionSpec {
-            name: name.clone(),
-            topics: declared.topics.clone(),
-            filters: declared.filters.clone(),
-            sink: declared.sink.to_string(),
-            request: request_of(declared),
-            order: match delivery.order {
-                resources::Order::Key => Order::Key,
-                resources::Order::None => Order::None,
-            },
-            max_in_flight: delivery.max_in_flight,
-            timeout: delivery.timeout,
-            retry: delivery.retry,
-            dead_letter_topic: delivery.dead_letter_topic.clone(),
-            origin: Origin::File(declared.origin.file.to_string()),
-        };
+        let spec = spec_of(declared);
+        let name = spec.name.clone();
         let start = match delivery.from {
             StartFrom::Earliest => Start::Earliest,
             StartFrom::Latest => Start::Latest,
@@ -152,5 +137,26 @@ fn request_of(declared: &resources::Subscription) -> RequestSpec {
             .as_ref()
             .map(|handshake| HandshakeSpec { origin: handshake.origin.clone(), rate: handshake.rate }),
         ca: request.trust.as_ref().map(|authorities| authorities.file.clone()),
+    }
+}
+
+/// What a declared subscription asks for, as the catalogue keeps it.
+pub(super) fn spec_of(declared: &resources::Subscription) -> SubscriptionSpec {
+    let delivery = &declared.delivery;
+    SubscriptionSpec {
+        name: ByteString::from(declared.name.as_str()),
+        topics: declared.topics.clone(),
+        filters: declared.filters.clone(),
+        sink: declared.sink.to_string(),
+        request: request_of(declared),
+        order: match delivery.order {
+            resources::Order::Key => Order::Key,
+            resources::Order::None => Order::None,
+        },
+        max_in_flight: delivery.max_in_flight,
+        timeout: delivery.timeout,
+        retry: delivery.retry,
+        dead_letter_topic: delivery.dead_letter_topic.clone(),
+        origin: Origin::File(declared.origin.file.to_string()),
     }
 }

@@ -13,6 +13,10 @@ pub enum Client {
     Publish(Publish),
     /// Follow a topic and print its events as they come
     Tail(Tail),
+    /// Show what became of an event: who got it, every attempt, and why somebody did not get it
+    Why(Why),
+    /// Show what changed resource files would do to subscriptions and to recorded events; changes nothing
+    Plan(Plan),
     /// List, show, create and delete topics
     #[command(subcommand)]
     Topics(Topics),
@@ -185,6 +189,48 @@ pub struct Tail {
     /// Show only events that pass this expression of CloudEvents SQL, such as "type = 'order.placed'"
     #[arg(long, value_name = "CESQL")]
     pub filter: Option<String>,
+}
+
+/// Arguments of `why`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  tidegate why order-17
+  tidegate why order-17 --source /shop -o json")]
+pub struct Why {
+    /// The event's id
+    pub id: String,
+    /// The event's source [default: every source that has such an id]
+    #[arg(long, value_name = "URI")]
+    pub source: Option<String>,
+    /// Show the event's data too
+    #[arg(long)]
+    pub data: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "A folder stands for the whole set of resource files: subscriptions of other files would end. Files by
+name say nothing about others, unless --complete says so. Variables (${env:NAME}) in the files take
+their values from here and are sent along.
+
+Examples:
+  tidegate plan resources/
+  tidegate plan orders.yaml --topic orders.placed --last 10000"
+)]
+pub struct Plan {
+    /// Resource files, or folders of them
+    #[arg(required = true, value_name = "FILES")]
+    pub files: Vec<PathBuf>,
+    /// Look at events of this topic only; may be given several times [default: every topic that a subscription reads]
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Vec<String>,
+    /// How many events of each topic, the newest [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub last: Option<u64>,
+    /// The files are the whole set: subscriptions of other files would end
+    #[arg(long)]
+    pub complete: bool,
 }
 
 /// What is done with topics.

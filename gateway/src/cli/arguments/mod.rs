@@ -12,6 +12,7 @@ use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 pub use client::{
     Apps, Client, Cluster, Contexts, DeadLetters, Doctor, LogLevel, Publish, Subscriptions, Tail, Topics,
 };
+pub(crate) use client::{Plan, Why};
 pub use values::{Server, Token};
 
 /// One binary that turns the broker you run, or none, into an event mesh.

@@ -26,6 +26,8 @@ pub(super) enum Style {
     Faint,
     /// What the eye looks for.
     Strong,
+    /// What went well.
+    Good,
 }
 
 /// The three streams of a command and what is known of them.
@@ -36,6 +38,10 @@ pub(super) struct Console {
     pub(super) input: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Whether standard output may carry colours.
     pub(super) out_colours: bool,
+    /// Whether standard output shows more than ASCII.
+    pub(super) out_symbols: bool,
+    /// How many characters a line of standard output has, where it is a terminal.
+    pub(super) out_width: Option<usize>,
     /// Whether standard error may carry colours.
     pub(super) err_colours: bool,
     /// Whether somebody looks at standard error: hints and progress are for them.
@@ -68,6 +74,11 @@ impl Console {
             err: Box::new(io::stderr()),
             input: standard_input(),
             out_colours: colours && io::stdout().is_terminal(),
+            out_symbols: io::stdout().is_terminal() && speaks_unicode(),
+            out_width: rustix::termios::tcgetwinsize(io::stdout())
+                .ok()
+                .map(|size| size.ws_col.into())
+                .filter(|width| *width > 0),
             err_colours: colours && attended,
             attended,
             progress: None,
@@ -167,6 +178,14 @@ impl Console {
     }
 }
 
+/// Whether the locale says that the terminal shows UTF-8: the first of these variables that is set decides (POSIX).
+fn speaks_unicode() -> bool {
+    let set = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+    let decides = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(set);
+    let locale = decides.and_then(|name| std::env::var(name).ok()).unwrap_or_default().to_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// Standard input as a file, which the runtime can read; `None` where the process was started without.
 fn standard_input() -> Option<Box<dyn AsyncRead + Send + Unpin>> {
     let descriptor = io::stdin().as_fd().try_clone_to_owned().ok()?;
@@ -181,6 +200,7 @@ fn paint(colours: bool, style: Style, text: &str) -> String {
         Style::Error => Ansi::new().bold().fg_color(Some(AnsiColor::Red.into())),
         Style::Faint => Ansi::new().dimmed(),
         Style::Strong => Ansi::new().bold(),
+        Style::Good => Ansi::new().fg_color(Some(AnsiColor::Green.into())),
     };
     format!("{ansi}{text}{ansi:#}")
 }

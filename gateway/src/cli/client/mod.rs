@@ -12,6 +12,7 @@ mod doctor;
 mod failure;
 mod json;
 mod log_level;
+mod plan;
 mod problem;
 mod publish;
 mod subscriptions;
@@ -19,6 +20,7 @@ mod table;
 mod tail;
 mod text;
 mod topics;
+mod why;
 
 use std::process::ExitCode;
 
@@ -45,12 +47,17 @@ impl Context<'_> {
         self.globals.output == Output::Json
     }
 
-    /// Says on a terminal what to type next.
-    fn suggest(&mut self, command: &str) {
-        let server = match self.globals.server().to_string() {
+    /// The option that a command needs to speak to the same gateway, with a blank before it; none for the default one.
+    fn server_option(&self) -> String {
+        match self.globals.server().to_string() {
             server if server == Server::DEFAULT => String::new(),
             server => format!(" --server {server}"),
-        };
+        }
+    }
+
+    /// Says on a terminal what to type next.
+    fn suggest(&mut self, command: &str) {
+        let server = self.server_option();
         self.console.hint(&format!("next: tidegate {command}{server}"));
     }
 }
@@ -105,6 +112,8 @@ async fn execute(command: &Command, globals: &Globals, mut console: Console, env
     let outcome = match command {
         Command::Publish(arguments) => publish::run(&mut context, arguments).await,
         Command::Tail(arguments) => tail::run(&mut context, arguments).await,
+        Command::Why(arguments) => why::run(&mut context, arguments).await,
+        Command::Plan(arguments) => plan::run(&mut context, arguments).await,
         Command::Topics(command) => topics::run(&mut context, command).await,
         Command::Subscriptions(command) => subscriptions::run(&mut context, command).await,
         Command::DeadLetters(command) => dead_letters::run(&mut context, command).await,

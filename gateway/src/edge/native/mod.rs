@@ -9,6 +9,8 @@ mod handshake;
 mod health;
 mod log_level;
 mod openapi;
+mod passports;
+mod plan;
 mod publish;
 mod query;
 mod subscriptions;
@@ -87,6 +89,8 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(subscriptions::resume))
         .routes(routes!(dead_letters::list, dead_letters::drop_some))
         .routes(routes!(dead_letters::redrive))
+        .routes(routes!(passports::show))
+        .routes(routes!(plan::make))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))

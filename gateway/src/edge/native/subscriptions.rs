@@ -133,15 +133,20 @@ struct Status {
     trimmed: u64,
 }
 
-fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
-    let spec = &subscription.spec;
-    let status = api.pubsub.status(subscription);
-    let (standing, reason) = match status.as_ref().map(|status| &status.standing) {
+/// The word for how a subscription stands, and why where there is a reason.
+pub(super) fn standing(standing: Option<&Standing>) -> (&'static str, Option<String>) {
+    match standing {
         Some(Standing::Active) => ("active", None),
         Some(Standing::Paused(reason)) => ("paused", Some(reason.clone())),
         Some(Standing::Unreachable) => ("unreachable", None),
         None => ("ended", None),
-    };
+    }
+}
+
+fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
+    let spec = &subscription.spec;
+    let status = api.pubsub.status(subscription);
+    let (standing, reason) = standing(status.as_ref().map(|status| &status.standing));
     let depth = |of: fn(&tidegate_backbone::consume::Status) -> usize| status.as_ref().map_or(0, of);
     Document {
         id: &spec.name,

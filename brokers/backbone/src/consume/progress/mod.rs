@@ -9,10 +9,14 @@
 //! again from the log when the lane's turn comes. So a poisoned key costs one small entry however many events pile up
 //! behind it, and the reader goes on for all others.
 
+mod find;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use tidegate_schemas::{Event, limits};
+
+pub(crate) use find::Whereabouts;
 
 use crate::log::Position;
 

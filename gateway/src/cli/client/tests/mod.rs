@@ -6,6 +6,7 @@ mod operate;
 mod publish;
 mod server;
 mod tail;
+mod why;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -81,6 +82,8 @@ impl<'a> Invocation<'a> {
             err: Box::new(err.clone()),
             input: Some(Box::new(self.stdin)),
             out_colours: false,
+            out_symbols: self.attended,
+            out_width: self.attended.then_some(100),
             err_colours: false,
             attended: self.attended,
             progress: None,

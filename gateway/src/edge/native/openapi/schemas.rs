@@ -140,6 +140,55 @@ pub(in crate::edge::native) fn cause() -> Object {
         .build()
 }
 
+/// How an attempt ended.
+pub(in crate::edge::native) fn ending() -> Object {
+    words(
+        "How it ended: the sink took the event, it is tried again, it became a dead letter, or it did not count, because the \
+         sink could not be reached or failed a probe.",
+        &["done", "retry", "dead", "unreachable", "probe"],
+    )
+}
+
+/// Why a subscription does not want an event.
+pub(in crate::edge::native) fn explanation() -> Object {
+    let found = ObjectBuilder::new().property("name", text("The attribute.")).property(
+        "value",
+        text("What the event has there; null where it has nothing.")
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null])),
+    );
+    let failed = ObjectBuilder::new()
+        .property("path", text("Where it stands in the filters.").examples([json!("filters[0].exact.type")]))
+        .property("predicate", text("What did not hold."))
+        .property(
+            "negated",
+            ObjectBuilder::new().schema_type(Type::Boolean).description(Some("It held, below a `not`.")),
+        )
+        .property("found", ArrayBuilder::new().items(found))
+        .property("error", text("Why the expression could not be evaluated."));
+    ObjectBuilder::new()
+        .description(Some("Which predicates kept the event from passing."))
+        .property("matched", ObjectBuilder::new().schema_type(Type::Boolean))
+        .property("failed", ArrayBuilder::new().items(failed))
+        .property(
+            "omitted",
+            ObjectBuilder::new().schema_type(Type::Integer).description(Some("How many more there are.")),
+        )
+        .build()
+}
+
+/// What was found in resource files.
+pub(in crate::edge::native) fn diagnostics() -> Schema {
+    let number = || ObjectBuilder::new().schema_type(Type::Integer);
+    let diagnostic = ObjectBuilder::new()
+        .property("severity", words("How bad it is.", &["error", "warning"]))
+        .property("file", text("The file, as it was named."))
+        .property("line", number())
+        .property("column", number())
+        .property("what", text("What is wrong."))
+        .property("mend", text("How to mend it."));
+    Schema::Array(ArrayBuilder::new().items(diagnostic).description(Some("What should be known.")).build())
+}
+
 /// A text that may be missing.
 fn text(meaning: &str) -> ObjectBuilder {
     let object = ObjectBuilder::new().schema_type(Type::String);
