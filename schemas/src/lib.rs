@@ -3,16 +3,23 @@
 //! Nothing here does I/O, spawns or reads a clock. Payloads are [`bytes::Bytes`] that are never parsed and never
 //! copied unless a format demands it.
 
+mod batch;
 pub mod compact;
 pub mod event;
+mod format;
 pub mod http;
 pub mod json;
 pub mod limits;
 pub mod media_type;
+pub mod protobuf;
 #[cfg(feature = "cloudevents-sdk")]
 pub mod sdk;
+pub mod sse;
 pub mod webhook;
+pub mod websocket;
 
+pub use batch::{BatchFaults, EventFaults};
 pub use event::{Data, Event, EventBuilder, Fault, Faults, Timestamp, Value};
+pub use format::{Format, ReadError};
 pub use limits::{Limits, TooLarge};
 pub use media_type::MediaType;

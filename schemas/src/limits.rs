@@ -421,6 +421,22 @@ pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long that sign may take.
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A message of a WebSocket. As a request's body: the JSON format may write a byte of the payload as six.
+pub const WEBSOCKET_MESSAGE_BYTES: usize = REQUEST_BODY_BYTES;
+/// Events of one WebSocket that are being stored; beyond it no message is read.
+pub const WEBSOCKET_PUBLISHES: usize = 64;
+/// The bytes of those events.
+pub const WEBSOCKET_PUBLISHES_BYTES: usize = 2 * 1024 * 1024;
+/// Silence after which a WebSocket client is asked for a sign of life.
+pub const WEBSOCKET_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long that sign may take.
+pub const WEBSOCKET_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a WebSocket client may leave a message unread.
+pub const WEBSOCKET_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a WebSocket client may take to answer that its connection is closed.
+pub const WEBSOCKET_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is buffered for reading from one WebSocket, at first.
+pub const WEBSOCKET_READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Idle connections that are kept for one sink.
 pub const SINK_IDLE_CONNECTIONS: usize = 32;
 /// How long an idle connection to a sink is kept.

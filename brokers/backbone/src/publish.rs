@@ -60,7 +60,7 @@ impl Publisher {
         topic: &Topic,
         event: Event,
         timeout: Duration,
-    ) -> impl Future<Output = Result<Receipt>> + Send + 'static {
+    ) -> impl Future<Output = Result<Receipt>> + Send + 'static + use<> {
         let partition = partition_of(&event, topic.spec.key_from, topic.partitions());
         let receipt = Receipt {
             id: event.id().clone(),

@@ -32,6 +32,8 @@ pub use value::Value;
 /// | `data` of a JSON event whose content type is JSON or absent | `Json`: the very text of the member, blanks inside it kept |
 /// | `data` of a JSON event of another content type | `Text`: the string without its escapes |
 /// | `data_base64` of a JSON event | `Binary`, also where the content type is JSON: its bytes are nobody's to re-interpret |
+/// | `text_data` of a Protobuf event | `Json` if the content type is JSON and it is a valid JSON text, else `Text` |
+/// | `binary_data` or `proto_data` of a Protobuf event | `Binary` |
 /// | HTTP body, JSON content type | `Json` if it is a valid JSON text (checked, no tree built), else `Binary` |
 /// | HTTP body, `text/*` or XML content type, no other charset than UTF-8, valid UTF-8 | `Text` |
 /// | any other HTTP body | `Binary` |

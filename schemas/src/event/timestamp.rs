@@ -21,6 +21,33 @@ impl Timestamp {
         }
     }
 
+    /// The timestamp of an instant, written in UTC with as many digits of the fraction as it needs; nothing where the
+    /// instant lies outside of the years 1 to 9999, or has a second or more of nanoseconds.
+    pub(crate) fn from_unix(seconds: i64, nanoseconds: u32) -> Option<Self> {
+        if !INSTANTS.contains(&seconds) || nanoseconds >= SECOND_NANOSECONDS as u32 {
+            return None;
+        }
+        let (year, month, day) = date(seconds.div_euclid(DAY_SECONDS));
+        let second = seconds.rem_euclid(DAY_SECONDS);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let mut text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+        if nanoseconds > 0 {
+            let digits = format!(".{nanoseconds:09}");
+            text.push_str(digits.trim_end_matches('0'));
+        }
+        text.push('Z');
+        let nanoseconds = i128::from(seconds) * SECOND_NANOSECONDS + i128::from(nanoseconds);
+        Some(Self { text: text.into(), nanoseconds })
+    }
+
+    /// The instant as whole seconds since 1970-01-01T00:00:00Z and the nanoseconds behind them, where it lies in the years
+    /// 1 to 9999 (UTC).
+    pub(crate) fn unix_seconds_and_nanoseconds(&self) -> Option<(i64, u32)> {
+        let seconds = i64::try_from(self.nanoseconds.div_euclid(SECOND_NANOSECONDS)).ok()?;
+        let nanoseconds = u32::try_from(self.nanoseconds.rem_euclid(SECOND_NANOSECONDS)).ok()?;
+        INSTANTS.contains(&seconds).then_some((seconds, nanoseconds))
+    }
+
     /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -38,6 +65,9 @@ impl Timestamp {
 }
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
+const SECOND_NANOSECONDS: i128 = 1_000_000_000;
+/// The seconds of the years 1 to 9999.
+const INSTANTS: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
 
 fn nanoseconds(text: &[u8]) -> Result<i128, &'static str> {
     let mut reader = Reader { rest: text };
@@ -137,6 +167,21 @@ fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leap_days + before_month + day - 1 - DAYS_TO_1970
 }
 
+/// The date of a day, counted from 1970-01-01, in the years 1 to 9999.
+fn date(days: i64) -> (i64, i64, i64) {
+    // A year of 365.2425 days on average gives the year or a neighbour of it.
+    let about = 1970 + days * 400 / 146_097;
+    let year = if days < days_from_epoch(about, 1, 1) {
+        about - 1
+    } else if days >= days_from_epoch(about + 1, 1, 1) {
+        about + 1
+    } else {
+        about
+    };
+    let month = (1..=12).rev().find(|month| days >= days_from_epoch(year, *month, 1)).unwrap_or(1);
+    (year, month, days - days_from_epoch(year, month, 1) + 1)
+}
+
 /// Whether an instant is the first midnight (UTC) of a month, which is where the instant after a leap second lies.
 fn begins_month(unix_seconds: i64) -> bool {
     if unix_seconds.rem_euclid(DAY_SECONDS) != 0 {
@@ -173,6 +218,22 @@ mod tests {
             let time = Timestamp::parse(text).unwrap_or_else(|reason| panic!("{text} {reason}"));
             assert_eq!(time.unix_nanoseconds(), nanoseconds, "{text}");
             assert_eq!(time.as_str(), text);
+        }
+    }
+
+    #[test]
+    fn instants_have_bounds() {
+        let text =
+            |seconds, nanoseconds| Timestamp::from_unix(seconds, nanoseconds).map(|time| time.as_str().to_owned());
+        assert_eq!(text(-62_135_596_800, 0).as_deref(), Some("0001-01-01T00:00:00Z"));
+        assert_eq!(text(253_402_300_799, 999_999_999).as_deref(), Some("9999-12-31T23:59:59.999999999Z"));
+        assert_eq!(text(-1, 500_000_000).as_deref(), Some("1969-12-31T23:59:59.5Z"));
+        assert_eq!(text(951_782_400, 0).as_deref(), Some("2000-02-29T00:00:00Z"));
+        for (seconds, nanoseconds) in [(-62_135_596_801, 0), (253_402_300_800, 0), (0, 1_000_000_000), (i64::MIN, 0)] {
+            assert_eq!(text(seconds, nanoseconds), None, "{seconds} {nanoseconds}");
+        }
+        for outside in ["0000-12-31T23:59:59Z", "9999-12-31T23:59:59-00:01", "0001-01-01T00:00:00+00:01"] {
+            assert_eq!(Timestamp::parse(outside).unwrap().unix_seconds_and_nanoseconds(), None, "{outside}");
         }
     }
 
@@ -229,6 +290,18 @@ mod tests {
             let text = instant.display_with_offset(offset).to_string();
             let time = Timestamp::parse(text.clone()).map_err(TestCaseError::fail)?;
             prop_assert_eq!(time.unix_nanoseconds(), instant.as_nanosecond(), "{}", text);
+        }
+
+        #[test]
+        fn an_instant_is_written_as_another_library_writes_it(
+            seconds in -62_135_596_800i64..253_402_207_200, nanoseconds in 0u32..1_000_000_000, whole in any::<bool>(),
+        ) {
+            let nanoseconds = if whole { 0 } else { nanoseconds };
+            let expected = jiff::Timestamp::new(seconds, nanoseconds as i32).unwrap();
+            let time = Timestamp::from_unix(seconds, nanoseconds).unwrap();
+            prop_assert_eq!(time.as_str(), expected.to_string());
+            prop_assert_eq!(time.unix_seconds_and_nanoseconds(), Some((seconds, nanoseconds)));
+            prop_assert_eq!(Timestamp::parse(time.text().clone()).unwrap(), time);
         }
 
         #[test]

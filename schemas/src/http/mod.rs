@@ -1,7 +1,8 @@
 //! The HTTP protocol binding (CloudEvents HTTP binding 1.0), on a header map and a body.
 //!
 //! The content type decides the mode, in any letter case: `application/cloudevents-batch...` is a batch,
-//! `application/cloudevents...` one event in structured mode, anything else binary mode. JSON is the one event format.
+//! `application/cloudevents...` one event in structured mode, anything else binary mode. The event formats are those of
+//! [`Format`](crate::Format): JSON and Protobuf.
 //!
 //! Decisions where the specification leaves room: a malformed `%` escape stands for itself, because widespread senders
 //! do not encode at all, but what is decoded must be UTF-8, and raw UTF-8 is taken; a header that stands twice and
@@ -15,8 +16,9 @@ mod write;
 use ::http::HeaderMap;
 use ::http::header::CONTENT_TYPE;
 
-pub use read::{Message, ReadError, data_of, read};
-pub use write::{Written, write, write_batch, write_binary, write_structured};
+pub use crate::format::ReadError;
+pub use read::{Message, data_of, read};
+pub use write::{Written, write, write_batch, write_batch_as, write_binary, write_structured};
 
 /// How events are laid out in a message (CloudEvents HTTP binding 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

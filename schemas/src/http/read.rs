@@ -5,8 +5,9 @@ use bytestring::ByteString;
 
 use super::{Mode, header};
 use crate::event::{Data, Event, Extensions, Faults, Timestamp, Value, rules};
-use crate::json::{self, BatchFaults, Malformed, ReadBatchError};
-use crate::limits::{Limits, TooLarge};
+use crate::format::{Format, ReadError};
+use crate::json;
+use crate::limits::Limits;
 use crate::media_type::MediaType;
 
 /// What a message carries.
@@ -24,64 +25,23 @@ pub enum Message {
     None,
 }
 
-/// Why a message that means to carry events does not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// An event format that is not known (415).
-    #[error(
-        "the content type {0} names an event format that is not known; use application/cloudevents+json or application/cloudevents-batch+json"
-    )]
-    UnsupportedMediaType(String),
-    /// The body is not JSON (400).
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// The event breaks rules of CloudEvents or of the binding (400).
-    #[error(transparent)]
-    Invalid(#[from] Faults),
-    /// Events of the batch break rules of CloudEvents (400).
-    #[error(transparent)]
-    InvalidBatch(#[from] BatchFaults),
-    /// A limit is exceeded (413).
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-}
-
-impl From<json::ReadError> for ReadError {
-    fn from(error: json::ReadError) -> Self {
-        match error {
-            json::ReadError::Malformed(malformed) => Self::Malformed(malformed),
-            json::ReadError::Invalid(faults) => Self::Invalid(faults),
-            json::ReadError::TooLarge(too_large) => Self::TooLarge(too_large),
-        }
-    }
-}
-
-impl From<ReadBatchError> for ReadError {
-    fn from(error: ReadBatchError) -> Self {
-        match error {
-            ReadBatchError::Malformed(malformed) => Self::Malformed(malformed),
-            ReadBatchError::Invalid(faults) => Self::InvalidBatch(faults),
-            ReadBatchError::TooLarge(too_large) => Self::TooLarge(too_large),
-        }
-    }
-}
-
 /// Reads what a request or a response carries. The payload shares the body's buffer.
 pub fn read(headers: &HeaderMap, body: Bytes, limits: &Limits) -> Result<Message, ReadError> {
     match Mode::of(headers) {
         Mode::Binary => read_binary(headers, body, limits),
         Mode::Structured => {
-            demand_json(headers, json::EVENT_MEDIA_TYPE)?;
-            Ok(Message::Event(json::read(body, limits)?))
+            let format = format_of(headers, Format::event_media_type)?;
+            Ok(Message::Event(format.read(body, limits)?))
         }
         Mode::Batch => {
-            demand_json(headers, json::BATCH_MEDIA_TYPE)?;
-            Ok(Message::Batch(json::read_batch(body, limits)?))
+            let format = format_of(headers, Format::batch_media_type)?;
+            Ok(Message::Batch(format.read_batch(body, limits)?))
         }
     }
 }
 
-fn demand_json(headers: &HeaderMap, media_type: &str) -> Result<(), ReadError> {
+/// The format whose media type the content type is.
+fn format_of(headers: &HeaderMap, media_type: fn(Format) -> &'static str) -> Result<Format, ReadError> {
     let content_type = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
     if headers.get_all(CONTENT_TYPE).iter().nth(1).is_some() {
         let mut faults = Faults::default();
@@ -89,11 +49,10 @@ fn demand_json(headers: &HeaderMap, media_type: &str) -> Result<(), ReadError> {
         return Err(faults.into());
     }
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    if essence.eq_ignore_ascii_case(media_type.as_bytes()) {
-        Ok(())
-    } else {
-        Err(ReadError::UnsupportedMediaType(rules::shown(&String::from_utf8_lossy(essence))))
-    }
+    Format::ALL
+        .into_iter()
+        .find(|format| essence.eq_ignore_ascii_case(media_type(*format).as_bytes()))
+        .ok_or_else(|| ReadError::UnsupportedMediaType(rules::shown(&String::from_utf8_lossy(essence))))
 }
 
 const DUPLICATE_CONTENT_TYPE: &str = "the header Content-Type stands there more than once; remove all but one";

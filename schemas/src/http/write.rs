@@ -5,6 +5,7 @@ use bytestring::ByteString;
 
 use super::{Mode, header};
 use crate::event::{Data, Event, Value};
+use crate::format::Format;
 use crate::json;
 use crate::media_type::MediaType;
 
@@ -43,9 +44,12 @@ pub fn write_structured(event: &Event) -> (HeaderMap, Bytes) {
 
 /// Writes events in batch mode, as JSON. Only for a receiver that asked for batches (CloudEvents HTTP binding 3.3).
 pub fn write_batch<'a>(events: impl IntoIterator<Item = &'a Event>) -> (HeaderMap, Bytes) {
-    let mut body = Vec::new();
-    json::write_batch(events, &mut body);
-    (content_type(json::BATCH_MEDIA_TYPE), Bytes::from(body))
+    write_batch_as(Format::Json, events)
+}
+
+/// As [`write_batch()`], in any format that the receiver asked for.
+pub fn write_batch_as<'a>(format: Format, events: impl IntoIterator<Item = &'a Event>) -> (HeaderMap, Bytes) {
+    (content_type(format.batch_media_type()), format.write_batch(events))
 }
 
 fn content_type(media_type: &'static str) -> HeaderMap {

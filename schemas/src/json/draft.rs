@@ -8,15 +8,10 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::check_depth;
+use crate::batch::Problem;
 use crate::event::{Data, Event, Extensions, Faults, Timestamp, Value, rules};
 use crate::limits::{Limit, Limits, TooLarge};
 use crate::media_type::allows_json;
-
-/// Why an object is not an event.
-pub(super) enum Problem {
-    Invalid(Faults),
-    TooLarge(TooLarge),
-}
 
 /// Collects members; a value is the JSON text of it, a slice of the document.
 pub(super) struct Draft<'a> {

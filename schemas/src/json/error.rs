@@ -1,5 +1,6 @@
 use std::fmt;
 
+use crate::batch::BatchFaults;
 use crate::event::Faults;
 use crate::limits::TooLarge;
 
@@ -66,37 +67,3 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
-
-/// Everything that is wrong with the events of a batch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BatchFaults {
-    /// The faulty events, in their order; together they name at most [`crate::limits::BATCH_FAULTS`] faults, unless one
-    /// event alone has more.
-    pub events: Vec<EventFaults>,
-    /// How many more events are faulty.
-    pub more_events: usize,
-}
-
-/// The faults of one event of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventFaults {
-    /// The place of the event in the batch, from 0.
-    pub index: usize,
-    /// What is wrong with it.
-    pub faults: Faults,
-}
-
-impl fmt::Display for BatchFaults {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, EventFaults { index, faults }) in self.events.iter().enumerate() {
-            let separator = if place > 0 { "; " } else { "" };
-            write!(formatter, "{separator}event {index} of the batch: {faults}")?;
-        }
-        if self.more_events > 0 {
-            write!(formatter, "; and {} more events are faulty", self.more_events)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for BatchFaults {}

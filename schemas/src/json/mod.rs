@@ -8,15 +8,20 @@
 //! an attribute that is `null` is absent, and so is a `data_base64` that is `null`, but `"data": null` is a payload;
 //! `data` that is no string under a content type that is not JSON is a fault; a batch is refused as a whole when one
 //! event of it is faulty.
+//!
+//! A batch may also come as newline-delimited JSON, one event a line ([`read_lines`]). No specification of CloudEvents names that
+//! form; it means the same as the array.
 
 mod depth;
 mod draft;
 mod error;
+mod lines;
 mod read;
 mod write;
 
 pub(crate) use depth::{check_depth, check_text, valid_text};
-pub use error::{BatchFaults, EventFaults, Malformed, ReadBatchError, ReadError};
+pub use error::{Malformed, ReadBatchError, ReadError};
+pub use lines::read_lines;
 pub use read::{read, read_batch};
 pub use write::{to_bytes, write, write_batch, write_line};
 
@@ -24,3 +29,5 @@ pub use write::{to_bytes, write, write_batch, write_line};
 pub const EVENT_MEDIA_TYPE: &str = "application/cloudevents+json";
 /// The media type of a batch of events.
 pub const BATCH_MEDIA_TYPE: &str = "application/cloudevents-batch+json";
+/// The media type of events of which each is a line.
+pub const LINES_MEDIA_TYPE: &str = "application/x-ndjson";

@@ -6,10 +6,11 @@ use bytestring::ByteString;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::draft::{Draft, Problem};
-use super::{BatchFaults, EventFaults, Malformed, ReadBatchError, ReadError};
+use super::draft::Draft;
+use super::{Malformed, ReadBatchError, ReadError};
+use crate::batch::{BatchFaults, Collector, Problem};
 use crate::event::{Event, Faults};
-use crate::limits::{BATCH_FAULTS, Limit, Limits, TooLarge};
+use crate::limits::{Limits, TooLarge};
 
 /// Reads a document that holds one event (`application/cloudevents+json`). The event shares the document's buffer.
 pub fn read(document: Bytes, limits: &Limits) -> Result<Event, ReadError> {
@@ -177,30 +178,23 @@ impl<'a> Visitor<'a> for BatchSeed<'a, '_> {
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
         let Self { document, limits, stop } = self;
-        let mut events = Vec::new();
-        let mut batch_faults = BatchFaults::default();
-        let mut listed = 0;
-        let mut index = 0;
-        while let Some(outcome) = elements.next_element_seed(EventSeed { document, limits, stop: &mut *stop })? {
-            match outcome {
-                Ok(event) => events.push(event),
-                Err(Problem::Invalid(faults)) if listed == 0 || listed + faults.0.len() <= BATCH_FAULTS => {
-                    listed += faults.0.len();
-                    batch_faults.events.push(EventFaults { index, faults });
+        let mut collector = Collector::new(limits);
+        loop {
+            let outcome = match elements.next_element_seed(EventSeed { document, limits, stop: &mut *stop }) {
+                Ok(Some(outcome)) => outcome,
+                Ok(None) => break,
+                Err(error) => {
+                    if let Some(too_large) = stop {
+                        too_large.index = Some(collector.index());
+                    }
+                    return Err(error);
                 }
-                Err(Problem::Invalid(_)) => batch_faults.more_events += 1,
-                Err(Problem::TooLarge(too_large)) => *stop = Some(too_large),
-            }
-            index += 1;
-            if stop.is_none() {
-                *stop = TooLarge::check(Limit::BatchEvents, index, limits.batch_events).err();
-            } else if let Some(too_large) = stop {
-                too_large.index = Some(index - 1);
-            }
-            if stop.is_some() {
+            };
+            if let Err(too_large) = collector.take(outcome) {
+                *stop = Some(too_large);
                 return Err(A::Error::custom("a limit is exceeded"));
             }
         }
-        Ok(if batch_faults.events.is_empty() { Ok(events) } else { Err(batch_faults) })
+        Ok(collector.finish())
     }
 }

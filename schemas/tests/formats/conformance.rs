@@ -17,7 +17,7 @@ fn read_batch(document: &Json) -> Result<Vec<Event>, String> {
     json::read_batch(document, &Limits::default()).map_err(|error| error.to_string())
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T, String>) -> Result<(), String> {
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, String>) -> Result<(), String> {
     match result {
         Ok(taken) => Err(format!("is invalid and was taken: {taken:?}")),
         Err(_) => Ok(()),
@@ -26,7 +26,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, String>) -> Result<(), String> 
 
 /// The golden events of format/README.md. That file gives `simpleTextData` the id "simpleData", which its own data files
 /// do not; the data files are followed.
-fn golden(sample: &str) -> Event {
+pub(crate) fn golden(sample: &str) -> Event {
     let builder = Event::builder(sample, "https://cloudevents.io", "io.cloudevents.test");
     let builder = match sample {
         "minimal" => builder,
@@ -51,7 +51,7 @@ fn golden(sample: &str) -> Event {
     builder.build().unwrap()
 }
 
-fn golden_batch(sample: &str) -> Vec<Event> {
+pub(crate) fn golden_batch(sample: &str) -> Vec<Event> {
     match sample {
         "empty" => vec![],
         "minimal" => vec![golden("minimal")],
@@ -63,7 +63,7 @@ fn golden_batch(sample: &str) -> Vec<Event> {
 }
 
 /// Equal in what CloudEvents is about: times as instants, and the types of extensions only as far as JSON has them.
-fn check_equal(found: &Event, expected: &Event) -> Result<(), String> {
+pub(crate) fn check_equal(found: &Event, expected: &Event) -> Result<(), String> {
     let instant = |event: &Event| event.time().map(Timestamp::unix_nanoseconds);
     let attributes = |event: &Event| {
         let context = ["id", "source", "type", "subject", "datacontenttype", "dataschema"].map(String::from);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tidegate_schemas::http::{Message, Mode, ReadError, read, write, write_binary};
-use tidegate_schemas::{Data, Event, Limits};
+use tidegate_schemas::{Data, Event, Format, Limits};
 
 use crate::round_trip::check_every_format;
 use crate::tally::{Tally, json_file, testdata};
@@ -22,7 +22,7 @@ fn status(error: &ReadError) -> u64 {
     match error {
         ReadError::UnsupportedMediaType(_) => 415,
         ReadError::TooLarge(_) => 413,
-        ReadError::Malformed(_) | ReadError::Invalid(_) | ReadError::InvalidBatch(_) => 400,
+        ReadError::Malformed(_) | ReadError::Undecodable(_) | ReadError::Invalid(_) | ReadError::InvalidBatch(_) => 400,
     }
 }
 
@@ -183,14 +183,36 @@ fn formats_that_are_not_known() {
     for content_type in [
         "application/cloudevents+avro",
         "application/cloudevents",
-        "application/cloudevents-batch+protobuf",
+        "application/cloudevents-batch+avro",
         "application/cloudevents-batch",
+        "application/cloudevents+protobuf2",
         "Application/CloudEvents+XML; charset=utf-8",
         "application/cloudeventsjson",
     ] {
         let message = read(&headers([("content-type", content_type)]), Bytes::new(), &Limits::default());
         assert!(matches!(message, Err(ReadError::UnsupportedMediaType(_))), "{content_type}: {message:?}");
     }
+}
+
+#[test]
+fn the_media_type_decides_on_the_format_in_any_letter_case() {
+    let event = Event::builder("1", "/s", "t").data(Data::Text("x".into())).build().unwrap();
+    for format in Format::ALL {
+        let content_type = format!("{} ; charset=utf-8", format.event_media_type().to_uppercase());
+        let read =
+            |content_type: &str, body| read(&headers([("content-type", content_type)]), body, &Limits::default());
+        assert_eq!(read(&content_type, format.write(&event)).ok().map(id_of), Some("1".to_owned()), "{content_type}");
+        let batch = read(format.batch_media_type(), format.write_batch([&event, &event]));
+        assert!(matches!(&batch, Ok(Message::Batch(events)) if events.len() == 2), "{format:?}: {batch:?}");
+        // One format's bytes under the other's name.
+        let other = if format == Format::Json { Format::Protobuf } else { Format::Json };
+        assert!(read(format.event_media_type(), other.write(&event)).is_err(), "{format:?}");
+    }
+}
+
+fn id_of(message: Message) -> String {
+    let Message::Event(event) = message else { panic!("{message:?}") };
+    event.id().to_string()
 }
 
 #[test]

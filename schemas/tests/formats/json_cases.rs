@@ -168,3 +168,20 @@ fn lines_have_no_breaks_and_mean_the_same() {
     let value: Value = serde_json::from_slice(&line).unwrap();
     assert_eq!(value["data"]["a"], "x\ny");
 }
+
+#[test]
+fn lines_are_a_batch_of_which_every_fault_is_named() {
+    let read = |text: &str| json::read_lines(Bytes::copy_from_slice(text.as_bytes()), &Limits::default());
+    let event = format!("{{{CONTEXT}}}");
+    for text in
+        [format!("{event}\n\n \r\n{event}"), format!("{event}\r\n{event}\n"), format!("\u{feff}{event}\n{event}")]
+    {
+        assert_eq!(read(&text).map(|events| events.len()), Ok(2), "{text:?}");
+    }
+    assert_eq!(read("\n \n"), Ok(vec![]));
+    let text = format!("{event}\n\n{{\"id\":\n{{}}\n{event}\n[{event}]\n{event} {event}");
+    let Err(json::ReadBatchError::Invalid(faults)) = read(&text) else { panic!("taken") };
+    let found: Vec<_> = faults.events.iter().map(|event| (event.index, event.faults.0.len())).collect();
+    assert_eq!(found, [(1, 1), (2, 4), (4, 1), (5, 1)], "{faults}");
+    assert!(faults.events[0].faults.0[0].reason.starts_with("line 3, byte "), "{faults}");
+}

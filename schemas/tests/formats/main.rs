@@ -9,6 +9,7 @@ mod http_cases;
 mod json_cases;
 mod limits;
 mod properties;
+mod protobuf_cases;
 mod real_events;
 mod round_trip;
 mod tally;

@@ -7,7 +7,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use tidegate_schemas::http::{self as binding, Message};
-use tidegate_schemas::{Data, Event, Limits, Timestamp, Value, compact, json};
+use tidegate_schemas::{Data, Event, Limits, Timestamp, Value, compact, json, protobuf};
 
 use crate::round_trip::check_every_format;
 
@@ -143,6 +143,15 @@ fn check_readers(bytes: &Bytes) -> Result<(), String> {
     if let Ok(events) = json::read_batch(bytes.clone(), &limits) {
         events.iter().try_for_each(check_every_format)?;
     }
+    if let Ok(event) = protobuf::read(bytes.clone(), &limits) {
+        check_every_format(&event)?;
+    }
+    if let Ok(events) = protobuf::read_batch(bytes.clone(), &limits) {
+        events.iter().try_for_each(check_every_format)?;
+    }
+    if let Ok(events) = json::read_lines(bytes.clone(), &limits) {
+        events.iter().try_for_each(check_every_format)?;
+    }
     if let Ok(event) = compact::decode(bytes.clone()) {
         // An event has one stored form, so what can be read is what would be written.
         let mut encoded = BytesMut::new();
@@ -188,6 +197,10 @@ proptest! {
         let mut batch = Vec::new();
         json::write_batch([&event, &event], &mut batch);
         check_readers(&mutated(&batch, &changes)).map_err(TestCaseError::fail)?;
+        let mut batch = Vec::new();
+        protobuf::write_batch([&event, &event], &mut batch);
+        check_readers(&mutated(&batch, &changes)).map_err(TestCaseError::fail)?;
+        check_readers(&mutated(&protobuf::to_bytes(&event), &changes)).map_err(TestCaseError::fail)?;
     }
 
     #[test]

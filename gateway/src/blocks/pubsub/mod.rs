@@ -127,15 +127,24 @@ impl PubSub {
         (self.0.flights.out(), self.0.flights.refused())
     }
 
-    /// Publishes one event; the receipt comes when it is durable.
-    pub async fn publish(&self, topic: &Topic, mut event: Event) -> Result<Receipt> {
+    /// Publishes one event; the receipt comes when it is durable. It is queued when this is called, so that events
+    /// published one after the other keep their order.
+    pub fn publish(
+        &self,
+        topic: &Topic,
+        mut event: Event,
+    ) -> impl Future<Output = Result<Receipt>> + Send + 'static + use<> {
         let span = self.0.traces.publish(topic.spec.name.as_str(), &mut event);
-        let outcome = match self.0.flights.begin(1) {
-            Ok(_flight) => self.0.publisher.publish(topic, event, self.0.options.publish_timeout).await,
-            Err(full) => Err(full),
-        };
-        record(&span, &outcome);
-        outcome
+        let timeout = self.0.options.publish_timeout;
+        let begun = self.0.flights.begin(1).map(|flight| (flight, self.0.publisher.publish(topic, event, timeout)));
+        async move {
+            let outcome = match begun {
+                Ok((_flight, stored)) => stored.await,
+                Err(full) => Err(full),
+            };
+            record(&span, &outcome);
+            outcome
+        }
     }
 
     /// Publishes many events, each by itself.

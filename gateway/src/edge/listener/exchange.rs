@@ -124,7 +124,8 @@ fn refused_for_good(response: &http::Response<Answer>, refused: bool) -> bool {
     refused && !matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
-fn no_memory(exhausted: &Exhausted) -> Problem {
+/// The problem of a request, or of a message of another protocol, that there is no memory for.
+pub(in crate::edge) fn no_memory(exhausted: &Exhausted) -> Problem {
     let detail = format!("The gateway has no memory for the request: {exhausted}.");
     Problem::new(Code::Overloaded, detail).with_retry_after(limits::MEMORY_RETRY_AFTER)
 }

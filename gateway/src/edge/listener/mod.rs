@@ -53,6 +53,7 @@ use crate::telemetry::{Metrics, Throttle};
 use admission::Admission;
 pub use body::{BodyError, read_body};
 use clients::Clients;
+pub(in crate::edge) use exchange::no_memory;
 pub use options::{BodyPace, Limits, Options, Shape, native};
 
 /// Connections that the kernel may hold until they are accepted.

@@ -11,8 +11,9 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderValue, header};
 use tidegate_backbone::{Cursor, Position};
 use tidegate_routing::cesql::Expression;
-use tidegate_schemas::{http as binding, json, limits};
+use tidegate_schemas::{Format, http as binding, json, limits, protobuf, sse};
 
+use super::accept::preferred;
 use super::openapi::schemas::CloudEvent;
 use super::openapi::{READ, refusals};
 use super::query::{Query, encode};
@@ -26,39 +27,39 @@ const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
 /// A comment is sent when nothing else was for so long, so that nobody in between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const POSITION: &str = "tidegate-position";
+/// Where a page ends, or where following begins.
+pub(super) const POSITION: &str = "tidegate-position";
 
 /// How the events are given.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    Batch,
+    Batch(Format),
     Lines,
     Follow,
 }
 
+/// What a client may accept, what it wants most of all first where it does not say.
+const FORMS: [(&str, Form); 7] = [
+    (json::BATCH_MEDIA_TYPE, Form::Batch(Format::Json)),
+    ("application/json", Form::Batch(Format::Json)),
+    (protobuf::BATCH_MEDIA_TYPE, Form::Batch(Format::Protobuf)),
+    (json::LINES_MEDIA_TYPE, Form::Lines),
+    ("application/ndjson", Form::Lines),
+    ("application/jsonl", Form::Lines),
+    (sse::MEDIA_TYPE, Form::Follow),
+];
+
 impl Form {
     fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let mut asked = false;
-        for media_type in accepted.flat_map(|value| value.split(',')) {
-            asked = true;
-            let name = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-            match name.as_str() {
-                "application/cloudevents-batch+json" | "application/json" | "application/*" | "*/*" => {
-                    return Ok(Self::Batch);
-                }
-                "application/x-ndjson" | "application/ndjson" | "application/jsonl" => return Ok(Self::Lines),
-                "text/event-stream" => return Ok(Self::Follow),
-                _ => {}
-            }
-        }
-        if !asked {
-            return Ok(Self::Batch);
-        }
-        Err(Problem::new(
-            Code::NotAcceptable,
-            "Events are given as application/cloudevents-batch+json, application/x-ndjson or text/event-stream.",
-        ))
+        let offers = FORMS.map(|(media_type, _)| media_type);
+        preferred(accepted, &offers).map(|index| FORMS[index].1).ok_or_else(|| {
+            Problem::new(
+                Code::NotAcceptable,
+                "Events are given as application/cloudevents-batch+json, application/cloudevents-batch+protobuf, \
+                 application/x-ndjson or text/event-stream.",
+            )
+        })
     }
 }
 
@@ -90,6 +91,7 @@ refusals! {
     responses(
         (status = 200, description = "The events.", content(
             (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+            ("application/cloudevents-batch+protobuf"),
             (CloudEvent = "application/x-ndjson"),
             (String = "text/event-stream"),
         ), headers(
@@ -107,20 +109,7 @@ pub(super) async fn read(
     let form = Form::of(&headers)?;
     let topic = find(&api, name)?;
     let query = Query::parse(text.as_deref(), &["from", "to", "filter", "limit", "partition"])?;
-    let partition = match query.one("partition")? {
-        Some(number) => Some(
-            number
-                .parse::<u32>()
-                .map_err(|_| Problem::new(Code::InvalidArgument, format!("partition is a number, not {number:?}.")))?,
-        ),
-        None => None,
-    };
-    let filter = match query.one("filter")? {
-        Some(text) => Some(Expression::parse(text).map_err(|error| {
-            Problem::new(Code::InvalidArgument, format!("filter is not an expression of CloudEvents SQL: {error}."))
-        })?),
-        None => None,
-    };
+    let Part { partition, filter } = Part::of(&query)?;
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()).filter(|_| form == Form::Follow);
     let default = if form == Form::Follow { Range::Latest } else { Range::Earliest };
     let from = range("from", resumed.or(query.one("from")?), default)?;
@@ -143,16 +132,16 @@ pub(super) async fn read(
     let limit = query.number("limit", PAGE_DEFAULT, PAGE_MAX)?;
     let page =
         api.pubsub.page(&topic, &Span { from, to, partition, filter }, limit, limits::REQUEST_BODY_BYTES).await?;
-    let mut response = if form == Form::Lines {
-        let mut lines = Vec::new();
-        for event in &page.events {
-            json::write_line(event, &mut lines);
-            lines.push(b'\n');
+    let mut response = match form {
+        Form::Batch(format) => binding::write_batch_as(format, &page.events).into_response(),
+        Form::Lines | Form::Follow => {
+            let mut lines = Vec::new();
+            for event in &page.events {
+                json::write_line(event, &mut lines);
+                lines.push(b'\n');
+            }
+            ([(header::CONTENT_TYPE, json::LINES_MEDIA_TYPE)], lines).into_response()
         }
-        ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response()
-    } else {
-        let (headers, body) = binding::write_batch(&page.events);
-        (headers, body).into_response()
     };
     let next = page.next.to_string();
     response.headers_mut().insert(POSITION, header_value(&next)?);
@@ -169,11 +158,40 @@ pub(super) async fn read(
     Ok(response)
 }
 
-fn header_value(text: &str) -> Result<HeaderValue, Problem> {
+/// What part of a topic a request asks for.
+pub(super) struct Part {
+    /// The one partition, or all.
+    pub(super) partition: Option<u32>,
+    /// Only events that pass.
+    pub(super) filter: Option<Expression>,
+}
+
+impl Part {
+    /// Reads the parameters `partition` and `filter`.
+    pub(super) fn of(query: &Query<'_>) -> Result<Self, Problem> {
+        let partition =
+            match query.one("partition")? {
+                Some(number) => Some(number.parse::<u32>().map_err(|_| {
+                    Problem::new(Code::InvalidArgument, format!("partition is a number, not {number:?}."))
+                })?),
+                None => None,
+            };
+        let filter = match query.one("filter")? {
+            Some(text) => Some(Expression::parse(text).map_err(|error| {
+                Problem::new(Code::InvalidArgument, format!("filter is not an expression of CloudEvents SQL: {error}."))
+            })?),
+            None => None,
+        };
+        Ok(Self { partition, filter })
+    }
+}
+
+pub(super) fn header_value(text: &str) -> Result<HeaderValue, Problem> {
     HeaderValue::from_str(text).map_err(|_| Problem::new(Code::Internal, "A header could not be written."))
 }
 
-fn range(name: &str, text: Option<&str>, default: Range) -> Result<Range, Problem> {
+/// The place that a parameter names.
+pub(super) fn range(name: &str, text: Option<&str>, default: Range) -> Result<Range, Problem> {
     let Some(text) = text else { return Ok(default) };
     if let Ok(cursor) = text.parse::<Cursor>() {
         return Ok(Range::At(cursor));
@@ -213,20 +231,18 @@ fn follow(reading: Reading, stopping: tokio_util::sync::CancellationToken, follo
                 Err(_) => Some((Ok(Bytes::from_static(b": still here\n\n")), Some((reading, stopping, None)))),
                 Ok(None) => None,
                 Ok(Some(Ok((event, cursor)))) => {
-                    let mut text = format!("id: {cursor}\nevent: cloudevent\ndata: ").into_bytes();
-                    json::write_line(&event, &mut text);
-                    text.extend_from_slice(b"\n\n");
+                    let mut text = Vec::new();
+                    sse::write_event(&event, &cursor.to_string(), &mut text);
                     Some((Ok(Bytes::from(text)), Some((reading, stopping, None))))
                 }
                 Ok(Some(Err(error))) => {
-                    let mut text = b"event: problem\ndata: ".to_vec();
-                    text.extend_from_slice(&Problem::from(error).document());
-                    text.extend_from_slice(b"\n\n");
+                    let mut text = Vec::new();
+                    sse::write_problem(&Problem::from(error).document(), &mut text);
                     Some((Ok(Bytes::from(text)), None))
                 }
             }
         }
     });
-    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    let headers = [(header::CONTENT_TYPE, sse::MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
     (headers, Body::from_stream(events)).into_response()
 }

@@ -1,5 +1,6 @@
 //! The native HTTP API: protocol only. What things mean is the blocks' business.
 
+mod accept;
 mod body;
 mod change;
 mod cluster;
@@ -16,6 +17,7 @@ mod query;
 mod subscriptions;
 mod time;
 mod topics;
+mod websocket;
 
 use std::sync::Arc;
 
@@ -83,6 +85,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(topics::list))
         .routes(routes!(topics::show, topics::create, topics::delete, publish::to_topic, handshake::of_topic))
         .routes(routes!(events::read))
+        .routes(routes!(websocket::connect))
         .routes(routes!(subscriptions::list))
         .routes(routes!(subscriptions::show))
         .routes(routes!(subscriptions::pause))

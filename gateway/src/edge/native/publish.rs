@@ -13,7 +13,7 @@ use tidegate_backbone::{Applied, Error};
 use tidegate_routing::TopicName;
 use tidegate_schemas::http::{Message, ReadError};
 use tidegate_schemas::limits::Limit;
-use tidegate_schemas::{Event, Fault, Value, http as binding};
+use tidegate_schemas::{Event, Fault, MediaType, Value, http as binding, json};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -38,7 +38,7 @@ const SOURCE_DEFAULT: &str = "/tidegate";
 #[schema(as = Receipt, examples(json!({
     "id": "A-1", "source": "/shop", "topic": "orders", "partition": 0, "offset": 17, "durability": "fsync"
 })))]
-struct Document<'a> {
+pub(super) struct Document<'a> {
     /// The event's id.
     id: &'a str,
     /// The event's source.
@@ -97,6 +97,9 @@ impl<'a> From<&'a Receipt> for Document<'a> {
     request_body(description = "As of `POST /topics/{topic}`.", content(
         (CloudEvent = "application/cloudevents+json"),
         (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        ("application/cloudevents+protobuf"),
+        ("application/cloudevents-batch+protobuf"),
+        (CloudEvent = "application/x-ndjson"),
         ("*/*"),
     )),
     responses((status = 202, description = "Stored.", body = Published<'static>), Refusals))]
@@ -106,7 +109,8 @@ pub(super) async fn to_default(State(api): State<Shared>, request: Request) -> R
 
 /// Publish to a topic
 ///
-/// One event in binary mode (`ce-` headers) or structured mode, or a batch. A body that is no CloudEvent is wrapped into
+/// One event in binary mode (`ce-` headers) or structured mode, or a batch: as JSON, as protobuf, or as lines of which each
+/// is an event. A body that is no CloudEvent is wrapped into
 /// one from the query and the headers. The answer comes when the events are stored as durably as the receipt says. A batch
 /// is checked whole, then stored event by event: where only some are stored, the problem carries `receipts`.
 #[utoipa::path(post, path = "/topics/{topic}", operation_id = "publish", tag = "Events",
@@ -121,6 +125,9 @@ pub(super) async fn to_default(State(api): State<Shared>, request: Request) -> R
     request_body(description = "The event, the batch, or data to be wrapped.", content(
         (CloudEvent = "application/cloudevents+json"),
         (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        ("application/cloudevents+protobuf"),
+        ("application/cloudevents-batch+protobuf"),
+        (CloudEvent = "application/x-ndjson"),
         ("*/*"),
     )),
     responses((status = 202, description = "Stored.", body = Published<'static>), Refusals))]
@@ -132,20 +139,25 @@ pub(super) async fn to_topic(
     publish(&api, topic, request).await
 }
 
-async fn publish(api: &Api, topic: String, request: Request) -> Result<Response, Problem> {
+async fn publish(api: &Shared, topic: String, request: Request) -> Result<Response, Problem> {
     let began = Instant::now();
     let answer = accept(api, topic, request).await;
-    let outcome = match &answer {
+    count(api, &answer, began);
+    answer
+}
+
+/// Counts what became of a publish that began then.
+pub(super) fn count<T>(api: &Api, answer: &Result<T, Problem>, began: Instant) {
+    let outcome = match answer {
         Ok(_) => "accepted",
         Err(problem) if problem.code() == Code::OutcomeUnknown => "unknown",
         Err(problem) if problem.code().status().is_client_error() => "refused",
         Err(_) => "failed",
     };
     api.metrics.published(outcome, began.elapsed());
-    answer
 }
 
-async fn accept(api: &Api, topic: String, request: Request) -> Result<Response, Problem> {
+async fn accept(api: &Shared, topic: String, request: Request) -> Result<Response, Problem> {
     let name = topic_name(topic)?;
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query(), WRAP_PARAMETERS)?;
@@ -156,14 +168,40 @@ async fn accept(api: &Api, topic: String, request: Request) -> Result<Response, 
     match binding::read(&parts.headers, body.clone(), &api.limits).map_err(|error| problem(&error))? {
         Message::Event(event) => one(api, &topic, event).await,
         Message::Batch(events) => many(api, &topic, events).await,
+        Message::None if is_lines(&parts.headers) => {
+            let events = json::read_lines(body, &api.limits).map_err(|error| problem(&error.into()))?;
+            many(api, &topic, events).await
+        }
         Message::None => one(api, &topic, wrap(api, &parts.headers, &query, body)?).await,
     }
 }
 
-async fn one(api: &Api, topic: &Topic, event: Event) -> Result<Response, Problem> {
+/// Whether the body is newline-delimited JSON, under any of the names that it goes by.
+fn is_lines(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.and_then(MediaType::parse).is_some_and(|media_type| {
+        ["x-ndjson", "ndjson", "jsonl", "x-jsonlines"].iter().any(|subtype| media_type.is("application", subtype))
+    })
+}
+
+/// Stores one event. It is queued when this is called, so that events of one caller keep their order.
+pub(super) fn store(
+    api: &Shared,
+    topic: &Topic,
+    event: Event,
+) -> impl Future<Output = Result<Receipt, Problem>> + Send + 'static + use<> {
     let began = Instant::now();
-    let receipt = api.pubsub.publish(topic, event).await?;
-    api.metrics.appended(began.elapsed());
+    let stored = api.pubsub.publish(topic, event);
+    let api = Shared::clone(api);
+    async move {
+        let receipt = stored.await?;
+        api.metrics.appended(began.elapsed());
+        Ok(receipt)
+    }
+}
+
+async fn one(api: &Shared, topic: &Topic, event: Event) -> Result<Response, Problem> {
+    let receipt = store(api, topic, event).await?;
     let document = serde_json::to_vec(&Published::One(Document::from(&receipt))).unwrap_or_default();
     Ok((StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
@@ -245,10 +283,12 @@ fn wrap(api: &Api, headers: &HeaderMap, query: &Query<'_>, body: Bytes) -> Resul
     Ok(builder.data(data).build()?)
 }
 
-fn problem(error: &ReadError) -> Problem {
+/// The one mapping from what is no event, in any format, to problems.
+pub(super) fn problem(error: &ReadError) -> Problem {
     match error {
         ReadError::UnsupportedMediaType(_) => Problem::new(Code::UnsupportedMediaType, sentence(&error.to_string())),
         ReadError::Malformed(malformed) => Problem::new(Code::InvalidEvent, sentence(&malformed.to_string())),
+        ReadError::Undecodable(undecodable) => Problem::new(Code::InvalidEvent, sentence(&undecodable.to_string())),
         ReadError::Invalid(faults) => Problem::from(faults.clone()),
         ReadError::InvalidBatch(faults) => {
             let listed = faults.events.iter().flat_map(|event| {

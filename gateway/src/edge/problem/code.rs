@@ -62,6 +62,7 @@ codes! {
     EventTooLarge = "event-too-large", PAYLOAD_TOO_LARGE, "The event is too large to be carried by every broker.";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body's media type is not understood.";
     SchemaViolation = "schema-violation", UNPROCESSABLE_ENTITY, "The event's data violates the topic's schema.";
+    UpgradeRequired = "upgrade-required", UPGRADE_REQUIRED, "The path speaks WebSocket only.";
     TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, "The client sends more than it may.";
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's header is too large.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The gateway failed.";

@@ -117,7 +117,8 @@ impl Problem {
         self.retry_after
     }
 
-    /// The headers that go with the problem in every protocol: `Retry-After` and `Allow`.
+    /// The headers that go with the problem in every protocol: `Retry-After`, `Allow`, and what a path that speaks WebSocket
+    /// says of itself (RFC 6455 section 4.4, RFC 9110 section 15.5.22).
     pub fn append_headers(&self, headers: &mut http::HeaderMap) {
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -125,6 +126,10 @@ impl Problem {
         }
         if let Some(allow) = &self.allow {
             headers.insert(header::ALLOW, allow.clone());
+        }
+        if self.code == Code::UpgradeRequired {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
     }
 

@@ -1,20 +1,19 @@
 //! `tail`: follows a topic, and goes on where it was when the connection breaks.
 
 mod excerpt;
-mod sse;
 
 use std::time::Duration;
 
 use http::{HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use tidegate_schemas::limits;
+use tidegate_schemas::sse::{self, Parser};
 
 use super::api::Call;
 use super::failure::Failure;
 use super::problem::Problem;
 use super::{Context, json};
 use crate::cli::arguments::Tail;
-use sse::Parser;
 
 /// Where the next page or stream begins, as the server says it.
 const POSITION: &str = "tidegate-position";
@@ -107,8 +106,8 @@ async fn follow(context: &mut Context<'_>, arguments: &Tail, progress: &mut Prog
             rest = &rest[taken..];
             if let Some(message) = message {
                 match message.kind.as_str() {
-                    "problem" => return Err(Failure::Refused(Box::new(Problem::of_text(&message.data)))),
-                    "cloudevent" | "message" => print(context, &message.data)?,
+                    sse::PROBLEM => return Err(Failure::Refused(Box::new(Problem::of_text(&message.data)))),
+                    sse::EVENT | "message" => print(context, &message.data)?,
                     // A kind of message of a newer server.
                     _ => continue,
                 }

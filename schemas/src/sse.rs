@@ -1,19 +1,47 @@
-//! Server-sent events (HTML Living Standard, 9.2.6), read piece by piece.
+//! Server-sent events (HTML Living Standard, 9.2): how a topic that is followed travels, and how it is read, piece by piece.
+//!
+//! An event of the topic is a message of the kind [`EVENT`] whose data is the event in the JSON format and whose id is the
+//! position behind it, so that `Last-Event-ID` goes on where a client was. A failure is one of the kind [`PROBLEM`], after
+//! which the stream ends.
 
 use std::mem;
 
+use crate::event::Event;
+use crate::json;
+
+/// The media type of a stream.
+pub const MEDIA_TYPE: &str = "text/event-stream";
+/// The kind of a message that carries an event.
+pub const EVENT: &str = "cloudevent";
+/// The kind of a message that says why the stream ends.
+pub const PROBLEM: &str = "problem";
+
+/// Appends an event; `id` is the position behind it.
+pub fn write_event(event: &Event, id: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("id: {id}\nevent: {EVENT}\ndata: ").as_bytes());
+    json::write_line(event, out);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends why the stream ends: a document on one line.
+pub fn write_problem(document: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("event: {PROBLEM}\ndata: ").as_bytes());
+    out.extend_from_slice(document);
+    out.extend_from_slice(b"\n\n");
+}
+
 /// A message of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Message {
+pub struct Message {
     /// `event`, which is `message` where the stream names none.
-    pub(super) kind: String,
+    pub kind: String,
     /// `data`, its lines joined.
-    pub(super) data: String,
+    pub data: String,
 }
 
 /// Takes bytes and gives messages.
 #[derive(Debug)]
-pub(super) struct Parser {
+pub struct Parser {
     line: Vec<u8>,
     kind: String,
     data: String,
@@ -27,13 +55,14 @@ pub(super) struct Parser {
 /// A message is longer than is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event of the stream is longer than the {limit_bytes} bytes allowed")]
-pub(super) struct TooLong {
-    limit_bytes: usize,
+pub struct TooLong {
+    /// The most bytes that it may have.
+    pub limit_bytes: usize,
 }
 
 impl Parser {
     /// A parser at the beginning of a stream.
-    pub(super) fn new(limit_bytes: usize) -> Self {
+    pub fn new(limit_bytes: usize) -> Self {
         Self {
             line: Vec::new(),
             kind: String::new(),
@@ -47,12 +76,12 @@ impl Parser {
     }
 
     /// The id of the last complete block, with or without data.
-    pub(super) fn last_id(&self) -> Option<&str> {
+    pub fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()
     }
 
     /// Takes the next bytes of the stream up to the end of a message, and gives it with how many bytes were taken.
-    pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<(usize, Option<Message>), TooLong> {
+    pub fn feed(&mut self, chunk: &[u8]) -> Result<(usize, Option<Message>), TooLong> {
         for (index, byte) in chunk.iter().enumerate() {
             let ends = match byte {
                 b'\n' if mem::take(&mut self.after_return) => continue,
@@ -109,12 +138,12 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
-    use super::{Message, Parser};
+    use super::*;
 
     /// Reads a stream in pieces of every size: the messages and the last id are the same.
     fn check(stream: &str, expected: &[(&str, &str)], last_id: Option<&str>) {
         for size in 1..=stream.len() {
-            let mut parser = Parser::new(64);
+            let mut parser = Parser::new(128);
             let mut messages = Vec::new();
             for mut piece in stream.as_bytes().chunks(size) {
                 while !piece.is_empty() {
@@ -140,6 +169,16 @@ mod tests {
         check("retry: 5\nnonsense: 1\ndata:  two blanks\n\n", &[("message", " two blanks")], None);
         check("data: unfinished\n", &[], None);
         check("id: 2\ndata: unfinished", &[], None);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let event = Event::builder("1", "/s", "t").data(crate::Data::Json("{\n\"a\":\r1}".into())).build().unwrap();
+        let mut stream = Vec::new();
+        write_event(&event, "c7", &mut stream);
+        write_problem(b"{}", &mut stream);
+        let line = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{ "a": 1}}"#;
+        check(std::str::from_utf8(&stream).unwrap(), &[(EVENT, line), (PROBLEM, "{}")], Some("c7"));
     }
 
     #[test]
