@@ -1,10 +1,11 @@
 //! The commands that speak to a running gateway.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::values::Server;
+use super::values::{self, Server};
 
 /// A command that a running gateway carries out.
 #[derive(Clone, Debug, Subcommand)]
@@ -34,6 +35,8 @@ pub enum Client {
     /// Show what runs: gateways, backbone, slots
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Publish a load and measure its latencies, to the receipt and to a follower of the topic
+    Bench(Bench),
     /// Look at what a gateway needs (ports, disk, limits, config, server), and say what is wrong and how to mend it
     Doctor(Doctor),
     /// List, show, add, choose and remove contexts: named gateways with their tokens
@@ -60,6 +63,38 @@ pub enum Cluster {
     List,
     /// Show the backbone and the gateways
     Show,
+}
+
+/// Arguments of `bench`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  tidegate bench --events 50000 --concurrency 64
+  tidegate bench orders.load --rate 2000 --duration 30s -o json
+
+Without --rate each publisher waits for its answer, and latencies leave out what a stall kept from being sent. With --rate
+they count from when each event was due.")]
+pub struct Bench {
+    /// The topic
+    #[arg(default_value = "bench")]
+    pub topic: String,
+    /// How many events
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), conflicts_with = "duration")]
+    pub events: u64,
+    /// For how long, in place of a number of events, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub duration: Option<Duration>,
+    /// Events a second, due at even times whether or not answers come (open loop)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: Option<u32>,
+    /// Publishers, each with one request at a time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub concurrency: u32,
+    /// The bytes of each payload, a JSON text
+    #[arg(long, value_name = "BYTES", default_value = "256", value_parser = values::payload_bytes)]
+    pub size: usize,
+    /// Do not follow the topic, which measures no end-to-end latency
+    #[arg(long)]
+    pub no_follow: bool,
 }
 
 /// Arguments of `doctor`.

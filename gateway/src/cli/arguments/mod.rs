@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 
 pub use client::{
-    Apps, Client, Cluster, Contexts, DeadLetters, Doctor, LogLevel, Publish, Subscriptions, Tail, Topics,
+    Apps, Bench, Client, Cluster, Contexts, DeadLetters, Doctor, LogLevel, Publish, Subscriptions, Tail, Topics,
 };
 pub(crate) use client::{Plan, Why};
 pub use values::{Server, Token};

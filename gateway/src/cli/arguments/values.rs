@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use http::{HeaderValue, Uri};
+use tidegate_schemas::limits::{EVENT_ATTRIBUTES_BYTES, EVENT_BYTES};
 
 /// The address of a gateway: scheme and authority, and a path before the API's own where a proxy stands in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,4 +99,21 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:3500 or [::1]:3500".to_owned())
+}
+
+/// A duration with its unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match tidegate_resources::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("write a number with its unit (ms, s, m, h or d), such as 30s".to_owned()),
+    }
+}
+
+/// A payload that still fits into an event with its attributes.
+pub(super) fn payload_bytes(text: &str) -> Result<usize, String> {
+    let most = EVENT_BYTES - EVENT_ATTRIBUTES_BYTES;
+    match text.parse() {
+        Ok(bytes) if (2..=most).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("write a number of bytes from 2 to {most}")),
+    }
 }

@@ -4,6 +4,7 @@
 //! gives a `Failure` or nothing, so that tests run commands against a server of their own and read what was printed.
 
 mod api;
+mod bench;
 mod cluster;
 mod console;
 mod contexts;
@@ -75,7 +76,7 @@ pub fn run(command: &Command, globals: &Globals, environment: &Environment) -> E
         }
     };
     let code = runtime.block_on(async {
-        if matches!(command, Command::Tail(_)) {
+        if matches!(command, Command::Tail(_) | Command::Bench(_)) {
             let stop = environment.stopping().clone();
             environment.spawn(async move {
                 // Without a handler an interrupt ends the process at once, which is an end as well.
@@ -120,6 +121,7 @@ async fn execute(command: &Command, globals: &Globals, mut console: Console, env
         Command::LogLevel(arguments) => log_level::run(&mut context, arguments).await,
         Command::Apps(command) => cluster::apps(&mut context, command).await,
         Command::Cluster(command) => cluster::cluster(&mut context, command).await,
+        Command::Bench(arguments) => bench::run(&mut context, arguments).await,
         Command::Doctor(arguments) => doctor::run(&mut context, arguments).await,
         // Carried out above: it speaks to no gateway.
         Command::Context(_) => Ok(()),

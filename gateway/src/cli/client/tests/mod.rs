@@ -1,5 +1,6 @@
 //! Commands as they are typed, against a server that gives canned answers.
 
+mod bench;
 mod failures;
 mod local;
 mod operate;
