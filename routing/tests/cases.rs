@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate_routing::filter::{matches_all, parse_filters};
+use tidegate_routing::filter::{explain, matches_all, parse_filters};
 use tidegate_routing::handshake::{Allowed, Rate, Refusal, judge};
 use tidegate_routing::{Answer, RetryHint, Verdict};
 use tidegate_schemas::{Event, Value as Attribute};
@@ -62,7 +62,9 @@ fn filters_of_the_subscriptions_api() {
         match case["match"].as_bool() {
             Some(expected) => {
                 let filters = parsed.unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
-                assert_eq!(matches_all(&filters, &event(&case["event"])), expected, "{name}: {}", case["rule"]);
+                let event = event(&case["event"]);
+                assert_eq!(matches_all(&filters, &event), expected, "{name}: {}", case["rule"]);
+                assert_eq!(explain(&filters, &event).matched, expected, "{name}: {}", case["rule"]);
             }
             None => {
                 assert_eq!(case["reject"], Value::Bool(true), "{name}");

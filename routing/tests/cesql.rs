@@ -9,6 +9,7 @@ use bytes::Bytes;
 use granit_parser::{Event as YamlEvent, Parser, ScalarStyle};
 use serde_json::{Map, json};
 use tidegate_routing::cesql::{ErrorKind, Evaluation, Expression, Function, Functions, Parameter, Type, Value};
+use tidegate_routing::{Filter, Matcher, SubscriptionId, TopicName, explain};
 use tidegate_schemas::{Event, Limits};
 
 /// Cases of the kit that contradict the text of the specification, with the clause that they contradict.
@@ -165,6 +166,13 @@ fn run(case: &Yaml, functions: &Functions) -> Result<(), String> {
     let passes = value == Value::Boolean(true) && errors.is_empty();
     if expression.matches(&event) != passes {
         return Err(format!("`{text}`: evaluation and filter differ"));
+    }
+    let (topic, filters) = (TopicName::parse("t").unwrap(), [Filter::Sql(expression.clone())]);
+    let mut found = Vec::new();
+    Matcher::build([(SubscriptionId(0), &[topic.clone().into()][..], &filters[..])])
+        .matches(&topic, &event, &mut found);
+    if explain(&filters, &event).matched != passes || found.is_empty() == passes {
+        return Err(format!("`{text}`: the filter differs from its explanation or the index"));
     }
     let printed = expression.to_string();
     match Expression::parse_with(&printed, functions) {

@@ -55,11 +55,12 @@ impl Builder {
         }
         let mut index = Index::default();
         for (rule, all) in &self.rules {
+            // What counts is how many rules are asked where a text is met. Among texts that about as many share, the one
+            // that is met more rarely is better.
             let cost = |alternatives: &&Alternatives| {
                 let shared: usize = alternatives.iter().map(|demand| counts.get(demand).copied().unwrap_or(0)).sum();
-                // A text that many others begin with is met more often than one that stands alone.
                 let open: usize = alternatives.iter().map(open_ends).sum();
-                (open, shared)
+                (shared.checked_ilog2(), open, shared)
             };
             match all.iter().min_by_key(cost) {
                 Some(alternatives) => alternatives.iter().for_each(|demand| index.insert(demand, *rule)),

@@ -85,6 +85,16 @@ fn a_subscription_stands_under_its_rarest_demand() {
     let matcher = build(&subscriptions);
     assert_eq!(asked(&matcher, &event("placed", Some("7"))), 1);
     assert_eq!(asked(&matcher, &event("placed", Some("700"))), 0);
+    // An exact text that all share says less than an end that each has for itself.
+    let filters = |id: u32| json!([{"sql": format!("type = 'placed' AND subject LIKE 'order-%-{id}'")}]);
+    let subscriptions: Vec<_> = (0..100).map(|id| subscription(id, &["t".to_owned()], &filters(id))).collect();
+    let matcher = build(&subscriptions);
+    assert_eq!(asked(&matcher, &event("placed", Some("order-x-7"))), 1);
+    // And an exact text that is nearly as rare comes before a beginning that every event may have.
+    let filters =
+        |id: u32| json!([{"prefix": {"source": "/".repeat(id as usize + 1)}}, {"exact": {"type": format!("t{id}")}}]);
+    let subscriptions: Vec<_> = (0..100).map(|id| subscription(id, &["t".to_owned()], &filters(id))).collect();
+    assert_eq!(asked(&build(&subscriptions), &event("placed", None)), 0);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod http;
 mod idle;
 mod latency;
 mod load;
+mod matching;
 mod null;
 mod passports;
 mod process;
@@ -46,6 +47,8 @@ enum Command {
     Idle(Idle),
     /// Memory of the index of passports, and the time of a question
     Passports(Passports),
+    /// Time to find the subscriptions of an event, among ten and among ten thousand
+    Matching(Matching),
     /// One gateway under load, for a profiler
     Load(Load),
     /// Serves as the gateway does, but acknowledges events without storing them
@@ -131,6 +134,24 @@ struct Passports {
 }
 
 #[derive(Args, Debug)]
+struct Matching {
+    #[command(flatten)]
+    common: Common,
+    /// The number of subscriptions to compare with
+    #[arg(long, default_value_t = 10)]
+    few: usize,
+    /// The number of subscriptions that shall cost no more
+    #[arg(long, default_value_t = 10_000)]
+    many: usize,
+    /// Rounds; each measures every contender once
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+}
+
+#[derive(Args, Debug)]
 struct Load {
     #[command(flatten)]
     common: Common,
@@ -155,6 +176,9 @@ fn main() -> Result<(), Failure> {
         }
         Command::Idle(arguments) => idle::run(&arguments.common, arguments.starts, arguments.log_megabytes * 1_000_000),
         Command::Passports(arguments) => passports::run(&arguments.common, arguments.events, arguments.questions),
+        Command::Matching(arguments) => {
+            matching::run(&arguments.common, arguments.few, arguments.many, arguments.rounds, arguments.seconds)
+        }
         Command::Load(arguments) => {
             durable::load(&arguments.common, arguments.connections, arguments.seconds, &arguments.beside)
         }

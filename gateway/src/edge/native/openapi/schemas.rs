@@ -74,7 +74,7 @@ impl PartialSchema for Filter {
         ObjectBuilder::new()
             .schema_type(Type::Object)
             .description(Some(
-                "A filter of the CloudEvents Subscriptions API: an object with exactly one member, the dialect.",
+                "A filter of the CloudEvents Subscriptions API, or `cel`: an object with exactly one member, the dialect.",
             ))
             .property("exact", pairs("Attributes that have exactly these values."))
             .property("prefix", pairs("Attributes that begin with these texts."))
@@ -83,7 +83,11 @@ impl PartialSchema for Filter {
             .property("any", list("At least one passes."))
             .property("not", Ref::from_schema_name("Filter"))
             .property("sql", text("An expression of CloudEvents SQL; `cesql` is read too."))
-            .examples([json!({"sql": "type = 'com.example.order.placed' AND region IN ('eu', 'us')"})])
+            .property("cel", text("An expression of CEL over `event`, its attributes and its data."))
+            .examples([
+                json!({"sql": "type = 'com.example.order.placed' AND region IN ('eu', 'us')"}),
+                json!({"cel": "event.data.amount > 100"}),
+            ])
             .into()
     }
 }
