@@ -10,6 +10,7 @@
 )]
 
 mod commit;
+mod connections;
 mod durable;
 mod figures;
 mod http;
@@ -49,6 +50,8 @@ enum Command {
     Passports(Passports),
     /// Time to find the subscriptions of an event, among ten and among ten thousand
     Matching(Matching),
+    /// Memory of connections that rest, and what they cost others
+    Connections(Connections),
     /// One gateway under load, for a profiler
     Load(Load),
     /// Serves as the gateway does, but acknowledges events without storing them
@@ -152,6 +155,15 @@ struct Matching {
 }
 
 #[derive(Args, Debug)]
+struct Connections {
+    #[command(flatten)]
+    common: Common,
+    /// Connections of each kind; the gateway takes 10,000, and a few are left for publishing
+    #[arg(long, default_value_t = 9_990)]
+    connections: usize,
+}
+
+#[derive(Args, Debug)]
 struct Load {
     #[command(flatten)]
     common: Common,
@@ -179,6 +191,7 @@ fn main() -> Result<(), Failure> {
         Command::Matching(arguments) => {
             matching::run(&arguments.common, arguments.few, arguments.many, arguments.rounds, arguments.seconds)
         }
+        Command::Connections(arguments) => connections::run(&arguments.common, arguments.connections),
         Command::Load(arguments) => {
             durable::load(&arguments.common, arguments.connections, arguments.seconds, &arguments.beside)
         }
