@@ -22,6 +22,8 @@ pub struct Options {
     pub fault: Option<&'static str>,
     /// Further arguments of `tidegate dev`.
     pub arguments: Vec<String>,
+    /// Variables of its environment, beside those of the test.
+    pub variables: Vec<(&'static str, String)>,
     /// Further variables of its environment.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -71,6 +73,7 @@ impl Starting {
         command.args(["dev", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
         command.arg("--data").arg(home.data()).arg("--resources").arg(home.resources());
         command.arg("--ready-file").arg(&ready_file).args(&options.arguments);
+        command.envs(options.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(home.path()).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(output.try_clone().expect("a file handle can be shared")).stderr(output);
         command.envs(options.environment.iter().map(|(name, value)| (name, value)));

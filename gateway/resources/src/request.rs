@@ -198,7 +198,7 @@ fn read_headers(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Vec<Header
         }
         let is_plain = matches!(&field.node.content, Content::Scalar { text, .. } if !text.contains("${env:"));
         let value = if is_plain && !carries_credentials(name.as_str()) {
-            reader.text(&field).map(|text| Secret::new(text.value, "a text of the file"))
+            reader.text(&field).map(|text| Secret::written_out(text.value))
         } else {
             secret::read(reader, &field)
         };

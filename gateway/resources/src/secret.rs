@@ -25,6 +25,16 @@ impl Secret {
         Self { value: value.into(), named: named.into() }
     }
 
+    /// A value that its file writes out, because nothing says that it is a secret. It is not shown all the same.
+    pub(crate) fn written_out(value: impl Into<Box<str>>) -> Self {
+        Self::new(value, WRITTEN_OUT)
+    }
+
+    /// Whether it is only named, as secrets have to be.
+    pub fn is_named(&self) -> bool {
+        &*self.named != WRITTEN_OUT
+    }
+
     /// The value. Whoever takes it must not show it.
     pub fn expose(&self) -> &str {
         &self.value
@@ -42,6 +52,7 @@ impl fmt::Debug for Secret {
     }
 }
 
+const WRITTEN_OUT: &str = "a text of the file";
 const MEND: &str =
     "write `${env:NAME}` or `{secretKeyRef: {name: NAME}}`, and set NAME in the environment of the gateway";
 

@@ -14,6 +14,9 @@ use super::{AddressPolicy, Attempt, Route, Trust};
 /// Who asks for consent, and who sends what was consented to.
 pub(crate) const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
 
+/// What stands for a value that is not shown.
+const REDACTED: &str = "[redacted]";
+
 /// See the module.
 #[derive(Debug)]
 pub struct Target {
@@ -98,6 +101,20 @@ impl Target {
         (headers, body)
     }
 
+    /// What a sink said, without what only it may know: pages of errors often give back the request's header.
+    pub fn redact(&self, said: &str) -> String {
+        let mut said = said.to_owned();
+        for header in self.declared.headers.iter().filter(|header| header.value.is_named()) {
+            let value = header.value.expose();
+            // A scheme of authorization is a word before the secret, and sinks give back either.
+            let secret = value.split_once(' ').map_or(value, |(_, secret)| secret.trim());
+            if !secret.is_empty() {
+                said = said.replace(secret, REDACTED);
+            }
+        }
+        said
+    }
+
     /// The question whether events may be sent: its header.
     pub fn write_question(&self, handshake: &HandshakeSpec) -> HeaderMap {
         let mut headers = self.headers.clone();
@@ -160,6 +177,10 @@ mod tests {
         let (again, _) = target.write(&Attempt { number: 2, ..attempt }, &request, now + 60);
         assert_eq!(again["webhook-id"], headers["webhook-id"]);
         assert_ne!(again["webhook-timestamp"], headers["webhook-timestamp"]);
+        assert_eq!(
+            target.redact("unknown token hush-hush, sent Bearer hush-hush"),
+            "unknown token [redacted], sent Bearer [redacted]"
+        );
         let shown = format!("{target:?} {headers:?} {question:?}");
         assert!(!shown.contains("hush") && !shown.contains("MfKQ"), "{shown}");
     }

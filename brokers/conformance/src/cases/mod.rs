@@ -4,6 +4,7 @@ mod claim;
 mod delivery;
 mod journal;
 mod publish;
+mod retention;
 mod tail;
 
 use crate::runner::Case;
@@ -22,5 +23,5 @@ pub(crate) use table;
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    [publish::cases(), tail::cases(), delivery::cases(), journal::cases(), claim::cases()].concat()
+    [publish::cases(), tail::cases(), delivery::cases(), retention::cases(), journal::cases(), claim::cases()].concat()
 }

@@ -97,7 +97,9 @@ impl Caller {
                     let (mut headers, body) = target.write(&attempt, &subscription.spec.request, now);
                     span.put_into_headers(&mut headers);
                     let sinks = &self.block.0.sinks;
-                    self.judge(sinks.deliver(target.route(http.uri()), headers, body, subscription.spec.timeout).await)
+                    let answer =
+                        sinks.deliver(target.route(http.uri()), headers, body, subscription.spec.timeout).await;
+                    self.judge(&target, answer)
                 }
                 Sink::Topic(topic) => self.forward(topic, &delivery).await,
             },
@@ -168,7 +170,7 @@ impl Caller {
         }
     }
 
-    fn judge(&self, outcome: Result<sink::Answer, Failure>) -> (Meaning, Attempt) {
+    fn judge(&self, target: &sink::Target, outcome: Result<sink::Answer, Failure>) -> (Meaning, Attempt) {
         let now = self.block.0.environment.clock.unix_milliseconds();
         match outcome {
             Ok(answer) => {
@@ -178,8 +180,8 @@ impl Caller {
                 let detail = if verdict == Verdict::Done {
                     String::new()
                 } else {
-                    let excerpt = &answer.body[..answer.body.len().min(limits::CAUSE_EXCERPT_BYTES)];
-                    String::from_utf8_lossy(excerpt).into_owned()
+                    // Redacted before it is cut, so that the cut leaves no part of a secret.
+                    excerpt(target.redact(&String::from_utf8_lossy(&answer.body)))
                 };
                 (Meaning::Verdict(verdict), Attempt { took: Duration::ZERO, status: Some(status), detail })
             }
@@ -207,5 +209,24 @@ impl Caller {
         if let Err(error) = self.block.pause(name, Some(reason)).await {
             warn!(subscription = %name, %error, "a subscription cannot be paused");
         }
+    }
+}
+
+/// The beginning of a text, at most [`limits::CAUSE_EXCERPT_BYTES`] of it.
+fn excerpt(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(limits::CAUSE_EXCERPT_BYTES));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_bounded_and_ends_with_a_whole_character() {
+        let long = excerpt("€".repeat(100_000));
+        assert!(long.len() <= limits::CAUSE_EXCERPT_BYTES && long.len() > limits::CAUSE_EXCERPT_BYTES - 3);
+        assert!(long.chars().all(|character| character == '€'));
+        assert_eq!(excerpt("short".to_owned()), "short");
     }
 }

@@ -1,5 +1,7 @@
 //! The API over a gateway that serves: real sockets, a real log in a folder of its own.
 
+mod webhooks;
+
 use std::fs;
 use std::path::Path;
 
