@@ -279,6 +279,7 @@ impl Observer for Watch {
             Ending::Retry => "retry",
             Ending::Dead => "dead",
             Ending::Unreachable => "unreachable",
+            Ending::Paused => "paused",
         };
         self.metrics.delivered(&outcome.subscription, ending, Duration::from_millis(outcome.took));
         if outcome.ending == Ending::Done {

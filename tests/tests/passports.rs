@@ -56,6 +56,15 @@ async fn wait_for_state(client: &Client, id: &str, subscription: &str, state: &s
     }
 }
 
+/// Waits until a file's subscription is in force.
+async fn wait_for_subscription(client: &Client, name: &str) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while client.get(&format!("/subscriptions/{name}")).await.expect("an answer").status != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "the file of {name} is not taken up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// An attempt as both sides know it: its number, and the status that the sink answered, none where it closed the connection.
 type Seen = (u32, Option<u16>);
 
@@ -255,6 +264,23 @@ async fn a_passport_says_why_an_event_did_not_arrive() {
     assert_eq!(twice[0].get("duplicate"), None, "{twice:#}");
     assert_eq!(fate_in(&twice[1], "all")["state"], "duplicate", "{twice:#}");
 
+    // An answer that pauses the subscription: the attempt is told, though it does not count.
+    let gone = Sink::start(|_| Reply::Status(410)).await;
+    home.write_resource("gone.yaml", &subscription("gone", &gone.url(), &["order: key", "maxInFlight: 1"]).yaml());
+    wait_for_subscription(client, "gone").await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let fate = self::fate(client, "plain-1", "gone").await;
+        let attempts = fate["attempts"].as_array().expect("attempts are listed");
+        let received = gone.deliveries().iter().filter(|delivery| delivery.id == "plain-1").count();
+        if fate["hold"]["standing"] == "paused" && attempts.len() == received {
+            assert_eq!((&attempts[0]["ending"], &attempts[0]["status"]), (&"paused".into(), &410.into()), "{fate:#}");
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{fate:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
     // A subscription that was paused, and one that came later than the event.
     client
         .post("/subscriptions/all/pause", &[("content-type", "application/json")], r#"{"reason":"a holiday"}"#)
@@ -266,11 +292,7 @@ async fn a_passport_says_why_an_event_did_not_arrive() {
     assert_eq!(paused["hold"]["reason"], "a holiday", "{paused:#}");
     let later = subscription("later", &sink.url(), &["order: key"]).yaml().replace("from: earliest", "from: latest");
     home.write_resource("later.yaml", &later);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while client.get("/subscriptions/later").await.expect("an answer").status != 200 {
-        assert!(tokio::time::Instant::now() < deadline, "the file is not taken up");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for_subscription(client, "later").await;
     let early = self::fate(client, "late-4", "later").await;
     assert_eq!(early["state"], "not-yet-subscribed", "{early:#}");
     publish(client, "t", "later-5", None).await;

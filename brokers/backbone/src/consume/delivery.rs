@@ -109,6 +109,13 @@ impl Delivery {
         self.give_back();
     }
 
+    /// The sink answered in a way that pauses the subscription. The event is not at fault: no attempt is counted, and it goes
+    /// out again when somebody resumes.
+    pub fn pauses(mut self, attempt: &Attempt) {
+        self.tell(attempt, Ending::Paused);
+        self.give_back();
+    }
+
     /// The event goes to the subscription's dead-letter topic. It is settled only when it is durable there; until then
     /// it is tried again, and given back if the process stops first.
     pub async fn dead_letter(mut self, reason: Reason, attempt: &Attempt) {

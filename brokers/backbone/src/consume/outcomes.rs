@@ -41,6 +41,8 @@ pub enum Ending {
     Dead,
     /// The sink could not be reached; nothing was counted.
     Unreachable,
+    /// The answer paused the subscription; nothing was counted.
+    Paused,
 }
 
 /// One attempt of one delivery.

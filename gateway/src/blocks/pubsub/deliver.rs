@@ -200,7 +200,7 @@ impl Caller {
     async fn stop(&self, delivery: Delivery, attempt: &Attempt, cause: PauseCause) {
         let name = delivery.subscription().spec.name.clone();
         let status = attempt.status.map_or_else(|| "nothing".to_owned(), |status| status.to_string());
-        drop(delivery);
+        delivery.pauses(attempt);
         self.pause(&name, format!("{}: the sink answered {status}", cause.as_str())).await;
         *self.pause.lock() = PauseState::default();
     }

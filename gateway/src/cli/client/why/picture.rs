@@ -281,6 +281,7 @@ fn draw_attempts(attempts: &[Attempt], came: Option<u64>, indent: &str, view: &V
                 "dead" => "given up",
                 "unreachable" => "unreachable, not counted",
                 "probe" => "probe, not counted",
+                "paused" => "paused, not counted",
                 other => other,
             };
             [format!("#{}", attempt.attempt), after, answer, printable(&attempt.took).into_owned(), ending.to_owned()]

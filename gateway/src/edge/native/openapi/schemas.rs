@@ -148,8 +148,8 @@ pub(in crate::edge::native) fn cause() -> Object {
 pub(in crate::edge::native) fn ending() -> Object {
     words(
         "How it ended: the sink took the event, it is tried again, it became a dead letter, or it did not count, because the \
-         sink could not be reached or failed a probe.",
-        &["done", "retry", "dead", "unreachable", "probe"],
+         sink could not be reached, or because its answer paused the subscription.",
+        &["done", "retry", "dead", "unreachable", "paused"],
     )
 }
 
