@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tidegate_schemas::{Data, Event, Limits, compact, http as binding, json};
+use tidegate_schemas::{Data, Event, Format, Limits, MediaType, Value, compact, http as binding, json, protobuf};
 
 /// Reads the input as a message: header lines `name: value`, an empty line, and the body. A line that is no header is
 /// left out, for a server would not have let it through.
@@ -35,14 +35,29 @@ fn unlimited() -> Limits {
     }
 }
 
-/// The event as a JSON document can hold it: white space around a JSON payload belongs to the document.
+/// The event as a JSON document can hold it: white space around a JSON payload belongs to the document, text under a JSON
+/// content type is carried as bytes, and of the types of attributes JSON has three.
 fn trimmed(event: &Event) -> Event {
-    let Data::Json(text) = event.data() else { return event.clone() };
-    let is_space = |byte: &u8| b" \t\n\r".contains(byte);
-    let start = text.iter().position(|byte| !is_space(byte)).unwrap_or(0);
-    let end = text.iter().rposition(|byte| !is_space(byte)).map_or(text.len(), |last| last + 1);
-    let data = Data::Json(text.slice(start..end));
-    event.clone().into_builder().data(data).build().expect("only white space was removed")
+    let content_type = event.data_content_type().map(|text| MediaType::parse(text).expect("a valid event has one"));
+    let allows_json = content_type.is_none_or(|media_type| media_type.is_json());
+    let data = match event.data().clone() {
+        Data::Json(text) if allows_json => {
+            let is_space = |byte: &u8| b" \t\n\r".contains(byte);
+            let start = text.iter().position(|byte| !is_space(byte)).unwrap_or(0);
+            let end = text.iter().rposition(|byte| !is_space(byte)).map_or(text.len(), |last| last + 1);
+            Data::Json(text.slice(start..end))
+        }
+        Data::Json(text) => Data::Text(text.try_into().expect("a JSON text is UTF-8")),
+        Data::Text(text) if allows_json => Data::Binary(text.into_bytes()),
+        other => other,
+    };
+    let mut builder = event.clone().into_builder().data(data);
+    for (name, value) in event.extensions() {
+        if !matches!(value, Value::Boolean(_) | Value::Integer(_) | Value::String(_)) {
+            builder = builder.extension(name.clone(), Value::String(value.canonical().into_owned().into()));
+        }
+    }
+    builder.build_within(&unlimited()).expect("only the form was changed")
 }
 
 /// Checks that an event which came from a client survives every form unchanged.
@@ -73,6 +88,33 @@ pub fn check_event(event: &Event) {
         other => panic!("structured mode is not read back: {other:?}\n{event:?}"),
     }
     check_binary(event);
+    check_protobuf(event);
+}
+
+/// Protobuf keeps the instant of a time and not its text, and the kind of a payload is what the content type says, so the
+/// first way back may differ; the second must not. What JSON says of the event is the same by way of protobuf, where the
+/// payload kept its kind.
+fn check_protobuf(event: &Event) {
+    let limits = unlimited();
+    let through = |event: &Event| {
+        let read = protobuf::read(Format::Protobuf.write(event), &limits);
+        read.unwrap_or_else(|error| panic!("the protobuf form is not read back: {error}\n{event:?}"))
+    };
+    let once = through(event);
+    assert_eq!(once, through(&once), "the protobuf form is not stable");
+    assert_eq!((once.id(), once.source(), once.kind()), (event.id(), event.source(), event.kind()));
+    assert_eq!((once.subject(), once.data_schema()), (event.subject(), event.data_schema()));
+    assert_eq!(once.data().as_bytes(), event.data().as_bytes(), "protobuf changes the payload");
+    let instant = |event: &Event| event.time().map(|time| time.unix_nanoseconds());
+    assert_eq!(instant(&once), instant(event), "protobuf changes the time");
+    let names = |event: &Event| event.extensions().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&once), names(event), "protobuf changes the extensions");
+    let as_json = |event: &Event| json::read(json::to_bytes(event), &limits).expect("what is written is read");
+    if std::mem::discriminant(once.data()) == std::mem::discriminant(event.data()) {
+        assert_eq!(as_json(&once).data(), as_json(event).data(), "JSON says another payload after protobuf");
+    }
+    let batch = protobuf::read_batch(Format::Protobuf.write_batch([event, event]), &limits);
+    assert_eq!(batch.as_deref(), Ok(&[once.clone(), once][..]), "a batch holds other events");
 }
 
 /// The compact form of an event, with the length that was announced for it.
