@@ -26,6 +26,9 @@ pub(super) const PATTERN: &str = "@pattern";
 /// Bytes of a text that are one step.
 const STEP_BYTES: usize = 64;
 
+/// What a list or map may weigh to be written out in an explanation.
+const SHOWN_STEPS: u64 = 256;
+
 static EVENT_TYPE: Type = Type::new_unspecified_type("tidegate.Event");
 static BUDGET_TYPE: Type = budget_type();
 static PATTERN_TYPE: Type = pattern_type();
@@ -183,7 +186,8 @@ impl Indexer for Attributes<'_, '_> {
     }
 }
 
-/// What a path such as `.order.lines` leads to in the data, as text.
+/// What a path such as `.order.lines` leads to in the data, as text. A list or map that no explanation could show is only
+/// named with its size, so that a large payload is not written out to be cut.
 pub(super) fn data_text(view: &EventView<'_>, path: &str) -> Option<String> {
     let mut at = view.data().ok().flatten()?;
     for step in path.split('.').skip(1) {
@@ -191,6 +195,11 @@ pub(super) fn data_text(view: &EventView<'_>, path: &str) -> Option<String> {
     }
     if let Some(text) = at.downcast_ref::<CelString<'_>>() {
         return Some(text.inner().to_owned());
+    }
+    let mut left = SHOWN_STEPS;
+    if !take(&mut left, at) {
+        let size = at.as_sizer().map_or(0, |sizer| *sizer.size().inner());
+        return Some(format!("a {} of {size}", at.get_type().name()));
     }
     let value = Value::try_from(at).ok()?;
     value.json().ok().map(|json| json.to_string())

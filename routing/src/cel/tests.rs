@@ -208,6 +208,21 @@ fn data_that_is_no_json_or_too_deep_is_an_error() {
 }
 
 #[test]
+fn what_the_event_has_is_told_as_text() {
+    let event = event();
+    let of = |name: &str| text_of(&EventView::new(&event), name);
+    assert_eq!(of("count").as_deref(), Some("3"));
+    assert_eq!(of("data.name").as_deref(), Some("Käse\n"));
+    assert_eq!(of("data.tags").as_deref(), Some("[\"x\",\"y\"]"));
+    assert_eq!((of("data.tags.x"), of("database"), of("data.order.name")), (None, None, None));
+    let large = format!("{{\"list\": [{}0], \"deep\": {{\"list\": [{}0]}}}}", "0,".repeat(999), "0,".repeat(999));
+    let event = builder().data(Data::Json(large.into())).build().unwrap();
+    let of = |name: &str| text_of(&EventView::new(&event), name);
+    assert_eq!(of("data.list").as_deref(), Some("a list of 1000"));
+    assert_eq!(of("data").as_deref(), Some("a map of 2"));
+}
+
+#[test]
 fn data_is_parsed_once_and_only_where_it_is_asked_for() {
     let event = event();
     let view = EventView::new(&event);
