@@ -26,6 +26,9 @@ pub struct Options {
     pub variables: Vec<(&'static str, String)>,
     /// Further variables of its environment.
     pub environment: Vec<(&'static str, String)>,
+    /// The `limits` of a `Gateway`, as YAML in braces: then it is `tidegate serve` that is started, with topics created
+    /// on first use as `dev` has it.
+    pub limits: Option<String>,
 }
 
 /// A gateway that is ready. Dropped, it is killed.
@@ -70,8 +73,20 @@ impl Starting {
         let stderr = home.path().join(format!("run-{run}.stderr"));
         let output = File::create(&stderr).expect("the folder is ours");
         let mut command = Command::new(binary(options.fault.is_some()));
-        command.args(["dev", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-        command.arg("--data").arg(home.data()).arg("--resources").arg(home.resources());
+        match &options.limits {
+            None => command.arg("dev").arg("--data").arg(home.data()),
+            Some(limits) => {
+                let config = home.path().join(format!("run-{run}.yaml"));
+                let text = format!(
+                    "apiVersion: tidegate.dev/v1\nkind: Gateway\nspec:\n  backbone: \"embedded:{}\"\n  topics: \
+                     {{createOnFirstUse: true}}\n  limits: {limits}\n",
+                    home.data().display()
+                );
+                std::fs::write(&config, text).expect("the folder is ours");
+                command.arg("serve").arg("--config").arg(config)
+            }
+        };
+        command.args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]).arg("--resources").arg(home.resources());
         command.arg("--ready-file").arg(&ready_file).args(&options.arguments);
         command.envs(options.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(home.path()).stdin(Stdio::null()).kill_on_drop(true);

@@ -5,7 +5,7 @@
 //! ports, its answers, its exit code and its files.
 //!
 //! - [`home::Home`] is a folder with data and resource files; [`home::Home::start`] gives a running [`gateway::Gateway`].
-//! - [`client::Client`] speaks HTTP to it, [`raw`] speaks broken HTTP to it.
+//! - [`client::Client`] speaks HTTP to it, [`raw`] speaks broken HTTP to it, [`frames`] HTTP/2 frame by frame.
 //! - [`sink::Sink`] receives deliveries and answers as the test says.
 //! - [`collector::Collector`] is a real OpenTelemetry Collector that receives traces.
 //! - [`load::Load`] publishes from many producers; [`checker::check`] says what became of it.
@@ -22,6 +22,7 @@
 pub mod checker;
 pub mod client;
 pub mod collector;
+pub mod frames;
 pub mod gateway;
 pub mod home;
 pub mod load;

@@ -19,6 +19,7 @@ mod latency;
 mod load;
 mod matching;
 mod null;
+mod overload;
 mod passports;
 mod process;
 mod sink;
@@ -52,6 +53,8 @@ enum Command {
     Matching(Matching),
     /// Memory of connections that rest, and what they cost others
     Connections(Connections),
+    /// Many times the sustainable rate: goodput, refusals, memory, and the way back
+    Overload(Overload),
     /// One gateway under load, for a profiler
     Load(Load),
     /// Serves as the gateway does, but acknowledges events without storing them
@@ -155,6 +158,27 @@ struct Matching {
 }
 
 #[derive(Args, Debug)]
+struct Overload {
+    #[command(flatten)]
+    common: Common,
+    /// Connections at once, each with one request in flight
+    #[arg(long, default_value_t = 900)]
+    connections: usize,
+    /// Events on their way that the gateway allows; each is measured
+    #[arg(long, value_delimiter = ',', default_value = "128,8192")]
+    in_flight: Vec<usize>,
+    /// The gateway's budget of memory
+    #[arg(long, default_value_t = 256)]
+    memory_mebibytes: u64,
+    /// How many times the sustainable rate is offered
+    #[arg(long, default_value_t = 10)]
+    factor: u32,
+    /// Seconds of the burst; before and after it a third of that
+    #[arg(long, default_value_t = 20.0)]
+    seconds: f64,
+}
+
+#[derive(Args, Debug)]
 struct Connections {
     #[command(flatten)]
     common: Common,
@@ -192,6 +216,13 @@ fn main() -> Result<(), Failure> {
             matching::run(&arguments.common, arguments.few, arguments.many, arguments.rounds, arguments.seconds)
         }
         Command::Connections(arguments) => connections::run(&arguments.common, arguments.connections),
+        Command::Overload(arguments) => {
+            let Overload { common, connections, in_flight, memory_mebibytes, factor, seconds } = arguments;
+            in_flight.into_iter().try_for_each(|in_flight| {
+                let plan = overload::Plan { connections, in_flight, memory_mebibytes, factor, seconds };
+                overload::run(&common, plan)
+            })
+        }
         Command::Load(arguments) => {
             durable::load(&arguments.common, arguments.connections, arguments.seconds, &arguments.beside)
         }

@@ -35,6 +35,8 @@ pub(crate) struct ServeArguments {
 pub(crate) enum Kind {
     /// The product, as it is built for users.
     Gateway,
+    /// The same with the configuration `gateway.yaml` in its folder.
+    Configured,
     /// The same without storage.
     Null,
 }
@@ -57,14 +59,18 @@ impl Server {
         let _ = std::fs::remove_file(&ready_file);
         let stderr = home.join("stderr");
         let program = match kind {
-            Kind::Gateway => binary(common)?,
+            Kind::Gateway | Kind::Configured => binary(common)?,
             Kind::Null => std::env::current_exe()?,
         };
         let mut command = on_processors(common.server_cpus.as_deref(), program.into());
-        command.arg(if kind == Kind::Gateway { "dev" } else { "serve-null" });
-        command.arg("--data").arg(home.join("data")).args(["--http", "127.0.0.1:0"]);
+        match kind {
+            Kind::Gateway => command.arg("dev").arg("--data").arg(home.join("data")),
+            Kind::Configured => command.arg("serve").arg("--config").arg(home.join("gateway.yaml")),
+            Kind::Null => command.arg("serve-null").arg("--data").arg(home.join("data")),
+        };
+        command.args(["--http", "127.0.0.1:0"]);
         command.arg("--ready-file").arg(&ready_file).args(arguments);
-        if kind == Kind::Gateway {
+        if kind != Kind::Null {
             command.args(["--grpc", "127.0.0.1:0"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&stderr)?);

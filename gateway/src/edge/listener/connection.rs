@@ -143,9 +143,18 @@ where
 }
 
 async fn watch(pulse: &Pulse, common: &Common) -> Verdict {
+    let mut looked_again = false;
     loop {
         match pulse.judge(&common.options.limits, common.memory_is_short()) {
-            Ok(next) => tokio::time::sleep_until(next).await,
+            Ok(next) => {
+                looked_again = false;
+                tokio::time::sleep_until(next).await;
+            }
+            // Where the whole process was late, a request may have come in time and only wait to be read.
+            Err(Verdict::Idle) if !looked_again => {
+                looked_again = true;
+                tokio::task::yield_now().await;
+            }
             Err(verdict) => return verdict,
         }
     }

@@ -172,7 +172,7 @@ impl Pulse {
 
     /// Whether the connection is to end, or when to look again.
     ///
-    /// While memory is `short`, bytes may be left unread for a short time only.
+    /// While memory is `short`, bytes may be left unread for a short time only, and connections of HTTP/2 rest as short.
     pub(super) fn judge(&self, limits: &Limits, short: bool) -> Result<Instant, Verdict> {
         let state = self.0.lock();
         let now = Instant::now();
@@ -197,6 +197,11 @@ impl Pulse {
             match (&state.protocol, state.header_since) {
                 (Protocol::Preface(_), _) => until(state.idle_since, limits.header_timeout, Verdict::Header)?,
                 (_, Some(since)) => until(since, limits.header_timeout, Verdict::Header)?,
+                // The last piece of an answer that its client does not take lies in the protocol's buffer, where nothing
+                // ends it but the end of the connection.
+                (Protocol::Http2, None) if short => {
+                    until(state.idle_since, limits.patience(short).min(limits.idle_timeout), Verdict::Idle)?;
+                }
                 (_, None) => until(state.idle_since, limits.idle_timeout, Verdict::Idle)?,
             }
         }
