@@ -24,6 +24,7 @@ use crate::edge::native::{Api, Node, Readiness, router};
 use crate::lifecycle::Parts;
 use crate::memory;
 use crate::reload;
+use crate::sink::AddressPolicy;
 use crate::telemetry::traces::{self, ExportError, Exports, Routed, Traces};
 use crate::telemetry::{Metrics, Throttle, logging};
 use tidegate_resources::config;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub resources: Option<PathBuf>,
     /// Whether the first publish to a name creates its topic.
     pub create_topics_on_first_use: bool,
+    /// Which addresses subscriptions may call that requests created.
+    pub request_sinks: AddressPolicy,
     /// Whether a person watches: dropped duplicates are told in the log.
     pub development: bool,
     /// The limits that a configuration may change.
@@ -149,6 +152,7 @@ pub async fn start_on(
         create_topics_on_first_use: settings.create_topics_on_first_use,
         publish_timeout: settings.limits.publish_timeout,
         publishes_in_flight: settings.limits.publishes_in_flight,
+        request_sinks: settings.request_sinks,
     };
     let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options, traces.clone());
     block.apply(&resources).await.map_err(StartError::Apply)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidegate_routing::TopicName;
+use tidegate_routing::topic::TopicError;
 
 use super::app::{self, App};
 use super::cross;
@@ -170,6 +171,13 @@ fn read_document(
     Some(())
 }
 
+/// The name of a subscription, of which a dead-letter topic can be made.
+pub(crate) fn subscription_name(text: &str) -> Result<TopicName, TopicError> {
+    let name = TopicName::parse(text)?;
+    TopicName::dead_letter_of(name.as_str())?;
+    Ok(name)
+}
+
 /// `metadata.name`. A name takes no variables, because it is an identity and the same on every machine; a `Gateway` is
 /// one to a file and needs none.
 fn read_name(reader: &mut Reader<'_>, head: &Fields<'_>, kind: &str) -> Option<(String, Place)> {
@@ -191,10 +199,7 @@ fn read_name(reader: &mut Reader<'_>, head: &Fields<'_>, kind: &str) -> Option<(
     // (`dead.NAME`) and of paths of the API.
     let canonical = match kind {
         "Topic" => TopicName::from_edge(text.value.as_str()),
-        "Subscription" => TopicName::parse(text.value.as_str()).and_then(|name| {
-            TopicName::dead_letter_of(name.as_str())?;
-            Ok(name)
-        }),
+        "Subscription" => subscription_name(&text.value),
         _ => TopicName::parse(text.value.as_str()),
     };
     match canonical {

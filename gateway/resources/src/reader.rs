@@ -412,7 +412,10 @@ impl<'a> Reader<'a> {
                     None => {
                         filled = None;
                         let what = format!("`{}` needs the variable `{name}`, which is not set", field.path);
-                        self.fault(field.node.place, what, format!("set `{name}` in the environment of the gateway"));
+                        let mend = format!(
+                            "set `{name}` in the environment of the gateway; a request to its API takes no variables"
+                        );
+                        self.fault(field.node.place, what, mend);
                     }
                 },
                 _ => {

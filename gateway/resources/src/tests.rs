@@ -491,7 +491,7 @@ fn values_of_the_environment_are_never_shown() {
             "  filters: [{exact: {subject: '${env:MISSING}'}}]\n  delivery: {deadLetterTopic: '${env:BROKEN}', order: '${env:TOKEN}', timeout: '${env:BROKEN}', from: '${env:TOKEN}'}",
         ),
         &[
-            "f.yaml:7:31: `spec.filters[0].exact.subject` needs the variable `MISSING`, which is not set (set `MISSING` in the environment of the gateway)",
+            "f.yaml:7:31: `spec.filters[0].exact.subject` needs the variable `MISSING`, which is not set (set `MISSING` in the environment of the gateway; a request to its API takes no variables)",
             "f.yaml:8:31: `spec.delivery.deadLetterTopic` is not valid with its variables filled in (check the variables in `${env:BROKEN}`)",
             "f.yaml:8:55: `spec.delivery.order` is not valid with its variables filled in (check the variables in `${env:TOKEN}`)",
             "f.yaml:8:80: `spec.delivery.timeout` is not valid with its variables filled in (check the variables in `${env:BROKEN}`)",

@@ -43,6 +43,13 @@ pub(crate) struct Entry {
     pub(crate) value: Arc<Node>,
 }
 
+impl Node {
+    /// A value that no budget of a file counts, because it comes from somewhere else.
+    pub(crate) fn new(place: Place, content: Content) -> Arc<Self> {
+        Arc::new(Self { place, content, size: 1, depth: 1 })
+    }
+}
+
 impl Content {
     /// What the value is, for a diagnostic: "must be a text and is a number".
     pub(crate) fn kind(&self) -> &'static str {

@@ -11,6 +11,7 @@ use tracing::info;
 use super::{Dev, Serve};
 use crate::compose::{self, Settings};
 use crate::lifecycle::Signals;
+use crate::sink::AddressPolicy;
 use crate::telemetry::{logging, traces};
 use tidegate_resources::config::{self, BackboneUrl, Gateway, LogFormat};
 use tidegate_resources::process_variable;
@@ -48,6 +49,7 @@ pub fn dev(arguments: Dev) -> ExitCode {
             data: directory.clone(),
             resources: arguments.resources,
             create_topics_on_first_use: true,
+            request_sinks: AddressPolicy::PublicOrLoopback,
             development: true,
             limits: defaults.limits,
             log_filter: None,
@@ -95,6 +97,7 @@ pub fn serve(arguments: Serve) -> ExitCode {
             data: directory.clone(),
             resources: arguments.resources.or(gateway.resources),
             create_topics_on_first_use: gateway.create_topics_on_first_use,
+            request_sinks: if gateway.private_sinks { AddressPolicy::Any } else { AddressPolicy::PublicOnly },
             development: false,
             limits: gateway.limits,
             log_filter: None,

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub enum AddressPolicy {
     /// All: for targets that an operator wrote into a file.
     Any,
+    /// Public ones and those of this machine: for targets that came over the API of a gateway that serves one developer.
+    PublicOrLoopback,
     /// Public ones only: for targets that came over the API, so that nobody makes the gateway call what only it can reach.
     PublicOnly,
 }
@@ -14,8 +16,21 @@ impl AddressPolicy {
     pub fn allows(self, address: IpAddr) -> bool {
         match self {
             Self::Any => true,
+            Self::PublicOrLoopback => is_public(address) || address.to_canonical().is_loopback(),
             Self::PublicOnly => is_public(address),
         }
+    }
+
+    /// Whether a target may name this host as it is written, as far as that can be told before its name is resolved: an
+    /// address, or a name that stands for this machine. Whatever passes is judged again by the address that is called.
+    pub fn allows_host(self, host: &str) -> bool {
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if let Ok(address) = literal.parse::<IpAddr>() {
+            return self.allows(address);
+        }
+        let name = host.trim_end_matches('.').to_ascii_lowercase();
+        let is_local = name == "localhost" || name.ends_with(".localhost");
+        !is_local || self.allows(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 }
 
@@ -73,6 +88,25 @@ pub fn is_public(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_judged_as_far_as_they_tell() {
+        for (host, public, loopback) in [
+            ("example.com", true, true),
+            ("8.8.8.8", true, true),
+            ("127.0.0.1", false, true),
+            ("[::1]", false, true),
+            ("LocalHost.", false, true),
+            ("a.localhost", false, true),
+            ("10.0.0.1", false, false),
+            ("[fd00::1]", false, false),
+            ("[::ffff:169.254.169.254]", false, false),
+        ] {
+            assert_eq!(AddressPolicy::PublicOnly.allows_host(host), public, "{host}");
+            assert_eq!(AddressPolicy::PublicOrLoopback.allows_host(host), loopback, "{host}");
+            assert!(AddressPolicy::Any.allows_host(host), "{host}");
+        }
+    }
 
     #[test]
     fn only_the_public_internet_is_public() {

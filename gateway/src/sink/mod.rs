@@ -100,6 +100,7 @@ struct Inner {
     /// Connections are pooled by host, not by who may use them: one that was opened without a check must not serve a
     /// target that needs one. So each policy has its own pool.
     any: Pool,
+    loopback: Pool,
     public: Pool,
 }
 
@@ -182,8 +183,9 @@ impl Http {
     pub fn new(options: Options, environment: &Environment) -> Self {
         let connections = Connections { environment: environment.clone(), end: CancellationToken::new() };
         let any = Pool::new(AddressPolicy::Any, &options, &connections);
+        let loopback = Pool::new(AddressPolicy::PublicOrLoopback, &options, &connections);
         let public = Pool::new(AddressPolicy::PublicOnly, &options, &connections);
-        Self(Arc::new(Inner { options, connections, any, public }))
+        Self(Arc::new(Inner { options, connections, any, loopback, public }))
     }
 
     /// Makes one attempt: POSTs `body` with `headers`, and reads the answer. `timeout` bounds the whole, from the
@@ -221,6 +223,7 @@ impl Http {
 
         let pool = match route.policy {
             AddressPolicy::Any => &self.0.any,
+            AddressPolicy::PublicOrLoopback => &self.0.loopback,
             AddressPolicy::PublicOnly => &self.0.public,
         };
         let attempt = async {

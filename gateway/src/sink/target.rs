@@ -25,6 +25,7 @@ pub struct Target {
     signer: Option<Signer>,
     headers: HeaderMap,
     trust: Option<Trust>,
+    policy: AddressPolicy,
 }
 
 impl Target {
@@ -56,18 +57,20 @@ impl Target {
             signer: (!keys.is_empty()).then(|| Signer::new(keys)),
             headers,
             trust,
+            policy: AddressPolicy::Any,
         })
     }
 
-    /// The target of a subscription that no file declares: all there is to know stands in the catalogue.
-    pub fn listed(spec: &SubscriptionSpec) -> Result<Self, String> {
+    /// The target of a subscription that no file declares: all there is to know stands in the catalogue. It may have the
+    /// addresses that `policy` allows.
+    pub fn listed(spec: &SubscriptionSpec, policy: AddressPolicy) -> Result<Self, String> {
         if spec.request.needs_its_file() {
             return Err("its keys, headers or certificates are named in a file that was not read; declare it in a \
                         resource file again"
                 .to_owned());
         }
         let sink = Sink::parse(&spec.sink)?;
-        Self::declared(&sink, &resources::Request::default())
+        Ok(Self { policy, ..Self::declared(&sink, &resources::Request::default())? })
     }
 
     /// Whether a file declares the same as before, so that its connections can stay.
@@ -82,7 +85,7 @@ impl Target {
 
     /// How to reach it at that address.
     pub fn route<'a>(&'a self, uri: &'a Uri) -> Route<'a> {
-        Route { uri, policy: AddressPolicy::Any, trust: self.trust.as_ref() }
+        Route { uri, policy: self.policy, trust: self.trust.as_ref() }
     }
 
     /// One attempt as a request: its header and body. `now` is the wall clock in seconds since 1970.

@@ -41,7 +41,8 @@ impl Trust {
     pub(super) fn client(&self, policy: AddressPolicy, inner: &Inner) -> &TlsClient {
         let client = match policy {
             AddressPolicy::Any => &self.any,
-            AddressPolicy::PublicOnly => &self.public,
+            // Only files name certificates, and what files declare may call every address.
+            AddressPolicy::PublicOrLoopback | AddressPolicy::PublicOnly => &self.public,
         };
         client.get_or_init(|| tls_client(self.configuration.clone(), policy, inner))
     }

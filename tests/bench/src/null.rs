@@ -31,6 +31,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> std::result::Result<(), Failur
         http: arguments.http,
         data: arguments.data,
         resources: None,
+        request_sinks: tidegate::sink::AddressPolicy::Any,
         create_topics_on_first_use: true,
         development: true,
         limits: gateway.limits,

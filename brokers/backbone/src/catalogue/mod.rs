@@ -149,36 +149,45 @@ impl Catalogue {
     /// as it is (`false`), with its other settings brought to what is asked.
     pub async fn create_topic(&self, spec: TopicSpec, created_at: u64) -> Result<(Arc<Topic>, bool), ChangeError> {
         let _changing = self.changing.lock().await;
-        if !(1..=limits::TOPIC_PARTITIONS).contains(&spec.partitions) {
-            return Err(ChangeError::Partitions { wanted: spec.partitions, max: limits::TOPIC_PARTITIONS });
-        }
         let view = self.view.load_full();
-        if let Some(existing) = view.topics.get(spec.name.as_byte_string()) {
-            if existing.spec.partitions != spec.partitions {
-                return Err(ChangeError::OtherPartitions {
-                    name: spec.name,
-                    existing: existing.spec.partitions,
-                    wanted: spec.partitions,
-                });
-            }
-            // Keys that wait for a retry are looked for by what they are now.
-            if existing.spec.key_from != spec.key_from {
-                return Err(ChangeError::OtherKey { name: spec.name });
-            }
+        if let Some(existing) = self.check_topic(&spec)? {
             if existing.spec == spec {
-                return Ok((Arc::clone(existing), false));
+                return Ok((existing, false));
             }
             let topic = Topic { created_at: existing.created_at, ..Topic::new(spec, created_at) };
             return Ok((self.store_topic(&view, topic, Expect::Any).await?, false));
-        }
-        if let Some(other) = view.topics.values().find(|other| other.spec.name.collides_with(&spec.name)) {
-            return Err(ChangeError::Collision { name: spec.name, other: other.spec.name.clone() });
         }
         for partition in 0..spec.partitions {
             let id = LogId::Topic { topic: spec.name.as_byte_string().clone(), partition };
             self.log.create(LogSpec { id }).await?;
         }
         Ok((self.store_topic(&view, Topic::new(spec, created_at), Expect::Absent).await?, true))
+    }
+
+    /// Whether a topic could be created with these settings, or the one that is there be brought to them; gives that one.
+    pub fn check_topic(&self, spec: &TopicSpec) -> Result<Option<Arc<Topic>>, ChangeError> {
+        if !(1..=limits::TOPIC_PARTITIONS).contains(&spec.partitions) {
+            return Err(ChangeError::Partitions { wanted: spec.partitions, max: limits::TOPIC_PARTITIONS });
+        }
+        let view = self.view.load();
+        let Some(existing) = view.topics.get(spec.name.as_byte_string()) else {
+            let collides = view.topics.values().find(|other| other.spec.name.collides_with(&spec.name));
+            return collides.map_or(Ok(None), |other| {
+                Err(ChangeError::Collision { name: spec.name.clone(), other: other.spec.name.clone() })
+            });
+        };
+        if existing.spec.partitions != spec.partitions {
+            return Err(ChangeError::OtherPartitions {
+                name: spec.name.clone(),
+                existing: existing.spec.partitions,
+                wanted: spec.partitions,
+            });
+        }
+        // Keys that wait for a retry are looked for by what they are now.
+        if existing.spec.key_from != spec.key_from {
+            return Err(ChangeError::OtherKey { name: spec.name.clone() });
+        }
+        Ok(Some(Arc::clone(existing)))
     }
 
     async fn store_topic(&self, view: &View, topic: Topic, expect: Expect) -> Result<Arc<Topic>, ChangeError> {

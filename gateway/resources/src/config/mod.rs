@@ -11,6 +11,7 @@
 //!   limits: {requestBody: 4MiB, batchEvents: 1000, connections: 10000, connectionsPerAddress: 1000,
 //!            publishesInFlight: 8192, requestsInFlightPerClient: 4096, headerTimeout: 10s, bodyTimeout: 10s,
 //!            writeTimeout: 60s, idleTimeout: 75s, publishTimeout: 5s, shutdownGrace: 30s}
+//!   security: {privateSinks: false}
 //!   telemetry: {log: {level: info, format: text}}
 //! ```
 //!
@@ -55,6 +56,8 @@ pub struct Gateway {
     pub resources: Option<PathBuf>,
     /// Whether a topic that does not exist is created by the first event for it.
     pub create_topics_on_first_use: bool,
+    /// Whether subscriptions that requests create may call addresses that are not public; those of files always may.
+    pub private_sinks: bool,
     /// The limits of the listeners.
     pub limits: Limits,
     /// What the process tells of itself.
@@ -70,6 +73,7 @@ impl Default for Gateway {
             backbone: None,
             resources: None,
             create_topics_on_first_use: false,
+            private_sinks: false,
             limits: Limits::default(),
             telemetry: Telemetry::default(),
         }
@@ -162,8 +166,15 @@ pub(crate) fn read(reader: &mut Reader<'_>, header: &Header<'_>) -> Option<Gatew
     let Some(spec) = &header.spec else { return Some(gateway) };
     let known = ["listeners", "backbone", "resources", "topics", "limits", "telemetry", "security"];
     let fields = reader.map(spec, &known)?;
-    if let Some(field) = fields.get("security") {
-        reader.not_available(&field, "remove it; the listeners serve this machine only");
+    if let Some(field) = fields.get("security")
+        && let Some(security) = reader.map(&field, &["privateSinks", "access"])
+    {
+        if let Some(field) = security.get("access") {
+            reader.not_available(&field, "remove it; the listeners serve this machine only");
+        }
+        if let Some(field) = security.get("privateSinks") {
+            gateway.private_sinks = reader.boolean(&field).unwrap_or_default();
+        }
     }
     if let Some(field) = fields.get("listeners") {
         read_listeners(reader, &field, &mut gateway);

@@ -45,6 +45,7 @@ fn every_key_is_read() {
   limits: {requestBody: 8MiB, batchEvents: 7, connections: 8, connectionsPerAddress: 9, headerTimeout: 1s,
            idleTimeout: 2s, publishTimeout: 3s, shutdownGrace: 4s, memory: 64MiB, publishesInFlight: 10,
            requestsInFlightPerClient: 11, requestsPerSecondPerClient: 12, bodyTimeout: 5s, writeTimeout: 6s}
+  security: {privateSinks: true}
   telemetry: {log: {level: debug, format: json},
               otlp: {endpoint: 'https://collector:4318', headers: {X-Team: a}, sampling: 0.25}}",
     );
@@ -55,6 +56,7 @@ fn every_key_is_read() {
         backbone: Some(BackboneUrl::Embedded { path: PathBuf::from("/var/lib/tidegate") }),
         resources: Some(PathBuf::from("/etc/tidegate")),
         create_topics_on_first_use: true,
+        private_sinks: true,
         limits: Limits {
             request_body_bytes: 8 << 20,
             batch_events: 7,
@@ -101,7 +103,7 @@ fn every_fault_is_told_at_once() {
         faults,
         [
             "g.yaml:4:3: `spec.listener` is not known (did you mean `listeners`?)",
-            "g.yaml:11:3: `spec.security` is not available in this version (remove it; the listeners serve this machine only)",
+            "g.yaml:11:14: `spec.security.access` is not available in this version (remove it; the listeners serve this machine only)",
             "g.yaml:5:21: `spec.listeners.http`: `0.0.0.0:3500` can be reached from other machines, which needs `security.access`, and that is not available in this version (listen on 127.0.0.1 and put a proxy before it that knows who may come in)",
             "g.yaml:5:41: `spec.listeners.grpc`: `nowhere` is no address with a port (write for example `127.0.0.1:3500`)",
             "g.yaml:6:13: `spec.backbone`: `kafka://h:9092` names the backbone `kafka`, which is not available in this version (use `embedded:PATH`)",

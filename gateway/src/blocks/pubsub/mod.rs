@@ -8,6 +8,7 @@ mod options;
 mod plan;
 mod read;
 mod resources;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use options::Options;
 pub use plan::{Action, MissingTopic, Plan, PlannedSubscription, PlannedTopic, Proposal};
 pub use read::{Page, Range, ReadError, Reading, Span};
 pub use resources::ApplyError;
+pub use write::{Applied, Expected, Outcome, WriteError};
 
 /// The block. Clones share everything.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ struct Inner {
     /// Where the subscriptions of files deliver to, by name: with what came from the process environment, which the
     /// catalogue does not keep.
     targets: Mutex<HashMap<ByteString, Arc<sink::Target>>>,
+    /// Held by whoever changes what topics and subscriptions ask for, so that what was checked is what is changed.
+    writing: tokio::sync::Mutex<()>,
     environment: Environment,
     options: Options,
 }
@@ -65,7 +69,8 @@ impl PubSub {
         let sinks = sink::Http::new(sink::Options::default(), &environment);
         let targets = Mutex::new(HashMap::new());
         let flights = Flights::new(options.publishes_in_flight);
-        let inner = Inner { log, consume, publisher, flights, sinks, traces, targets, environment, options };
+        let writing = tokio::sync::Mutex::new(());
+        let inner = Inner { log, consume, publisher, flights, sinks, traces, targets, writing, environment, options };
         Self(Arc::new(inner))
     }
 
@@ -81,8 +86,15 @@ impl PubSub {
 
     /// Where a subscription delivers to. The error says why it can deliver nowhere.
     fn target(&self, subscription: &Subscription) -> std::result::Result<Arc<sink::Target>, String> {
-        let known = self.0.targets.lock().get(&subscription.spec.name).cloned();
-        known.map_or_else(|| sink::Target::listed(&subscription.spec).map(Arc::new), Ok)
+        // What a request may make the gateway call is bounded, so that nobody reaches through it what only it can.
+        let (known, policy) = match subscription.spec.origin {
+            Origin::File(_) => {
+                let known = self.0.targets.lock().get(&subscription.spec.name).cloned();
+                (known, sink::AddressPolicy::Any)
+            }
+            Origin::Api | Origin::FirstUse => (None, self.0.options.request_sinks),
+        };
+        known.map_or_else(|| sink::Target::listed(&subscription.spec, policy).map(Arc::new), Ok)
     }
 
     /// Whether a topic takes events: it is there, or would be created by the first.
@@ -160,13 +172,8 @@ impl PubSub {
     }
 
     /// Creates a topic, or gives the one that is there.
-    pub async fn create_topic(&self, spec: TopicSpec) -> std::result::Result<(Arc<Topic>, bool), ChangeError> {
+    async fn create_topic(&self, spec: TopicSpec) -> std::result::Result<(Arc<Topic>, bool), ChangeError> {
         self.0.consume.create_topic(spec).await
-    }
-
-    /// Deletes a topic with its events.
-    pub async fn delete_topic(&self, name: &TopicName) -> std::result::Result<(), ChangeError> {
-        self.0.consume.delete_topic(name).await
     }
 
     /// Partitions of a topic for which nothing is said.

@@ -105,7 +105,7 @@ impl PubSub {
             .collect();
         let mut from = HashMap::new();
         for declared in &proposal.resources.subscriptions {
-            let spec = spec_of(declared);
+            let spec = spec_of(declared, Origin::File(declared.origin.file.to_string()));
             from.insert(spec.name.clone(), declared.delivery.from);
             after.insert(spec.name.clone(), spec);
         }

@@ -48,16 +48,10 @@ impl PubSub {
     /// Creates and changes what the files declare, ends subscriptions whose declaration is gone from them, and lets the
     /// deliveries of every subscription go out. What stayed as it was is not touched.
     pub async fn apply(&self, resources: &Resources) -> Result<(), Vec<ApplyError>> {
+        let _writing = self.0.writing.lock().await;
         let mut errors = Vec::new();
         for topic in &resources.topics {
-            let spec = TopicSpec {
-                name: topic.name.clone(),
-                partitions: topic.partitions.map_or_else(|| self.partitions_default(), std::num::NonZeroU32::get),
-                key_from: topic.key_from,
-                dedupe_window: topic.dedupe_window.unwrap_or(limits::DEDUPE_WINDOW),
-                retention: Retention { age: topic.retention.age, bytes: topic.retention.bytes },
-                origin: Origin::File(topic.origin.file.to_string()),
-            };
+            let spec = self.topic_spec(topic, Origin::File(topic.origin.file.to_string()));
             if let Err(source) = self.create_topic(spec).await {
                 errors.push(ApplyError::new("Topic", topic.name.as_str(), &topic.origin, source));
             }
@@ -89,13 +83,8 @@ impl PubSub {
 
     async fn declare(&self, declared: &resources::Subscription) -> Result<(), Cause> {
         let delivery = &declared.delivery;
-        let spec = spec_of(declared);
-        let name = spec.name.clone();
-        let start = match delivery.from {
-            StartFrom::Earliest => Start::Earliest,
-            StartFrom::Latest => Start::Latest,
-            StartFrom::Time(time) => Start::Time(time),
-        };
+        let spec = spec_of(declared, Origin::File(declared.origin.file.to_string()));
+        let (name, start) = (spec.name.clone(), start_of(declared));
         let (sink, request) = (&declared.sink, &declared.request);
         let known = self.0.targets.lock().get(&name).is_some_and(|target| target.is_declared_as(sink, request));
         if !known {
@@ -113,6 +102,27 @@ impl PubSub {
             info!(subscription = %name, sink = %declared.sink, from = ?delivery.from, "a subscription begins");
         }
         Ok(())
+    }
+
+    /// What the catalogue keeps of a declared topic.
+    pub(super) fn topic_spec(&self, topic: &resources::Topic, origin: Origin) -> TopicSpec {
+        TopicSpec {
+            name: topic.name.clone(),
+            partitions: topic.partitions.map_or_else(|| self.partitions_default(), std::num::NonZeroU32::get),
+            key_from: topic.key_from,
+            dedupe_window: topic.dedupe_window.unwrap_or(limits::DEDUPE_WINDOW),
+            retention: Retention { age: topic.retention.age, bytes: topic.retention.bytes },
+            origin,
+        }
+    }
+}
+
+/// Where a declared subscription begins when it is new.
+pub(super) fn start_of(declared: &resources::Subscription) -> Start {
+    match declared.delivery.from {
+        StartFrom::Earliest => Start::Earliest,
+        StartFrom::Latest => Start::Latest,
+        StartFrom::Time(time) => Start::Time(time),
     }
 }
 
@@ -141,7 +151,7 @@ fn request_of(declared: &resources::Subscription) -> RequestSpec {
 }
 
 /// What a declared subscription asks for, as the catalogue keeps it.
-pub(super) fn spec_of(declared: &resources::Subscription) -> SubscriptionSpec {
+pub(super) fn spec_of(declared: &resources::Subscription, origin: Origin) -> SubscriptionSpec {
     let delivery = &declared.delivery;
     SubscriptionSpec {
         name: ByteString::from(declared.name.as_str()),
@@ -157,6 +167,6 @@ pub(super) fn spec_of(declared: &resources::Subscription) -> SubscriptionSpec {
         timeout: delivery.timeout,
         retry: delivery.retry,
         dead_letter_topic: delivery.dead_letter_topic.clone(),
-        origin: Origin::File(declared.origin.file.to_string()),
+        origin,
     }
 }

@@ -3,7 +3,7 @@
 use tidegate_backbone::catalogue::ChangeError;
 use tidegate_backbone::slot::CommitError;
 
-use crate::blocks::pubsub::{PublishError, ReadError};
+use crate::blocks::pubsub::{PublishError, ReadError, WriteError};
 use crate::edge::problem::{Code, Problem};
 
 impl From<ChangeError> for Problem {
@@ -39,6 +39,19 @@ impl From<CommitError> for Problem {
             }
             CommitError::DataLoss { .. } => Self::new(Code::DataLoss, detail),
             CommitError::Closed => Self::new(Code::ShuttingDown, detail),
+        }
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        let detail = sentence(&error.to_string());
+        match error {
+            WriteError::OwnedByFile { .. } => Self::new(Code::OwnedByFile, detail),
+            WriteError::Reserved(_) | WriteError::PrivateSink(_) => Self::new(Code::Forbidden, detail),
+            WriteError::NeedsFile(_) => Self::new(Code::InvalidResource, detail),
+            WriteError::Unexpected(_) => Self::new(Code::PreconditionFailed, detail),
+            WriteError::Change(error) => Self::from(error),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The native HTTP API: protocol only. What things mean is the blocks' business.
 
 mod accept;
+mod apply;
 mod body;
 mod change;
 mod cluster;
@@ -12,6 +13,7 @@ mod log_level;
 mod openapi;
 mod passports;
 mod plan;
+mod precondition;
 mod publish;
 mod query;
 mod subscriptions;
@@ -86,14 +88,15 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(topics::show, topics::create, topics::delete, publish::to_topic, handshake::of_topic))
         .routes(routes!(events::read))
         .routes(routes!(websocket::connect))
-        .routes(routes!(subscriptions::list))
-        .routes(routes!(subscriptions::show))
+        .routes(routes!(subscriptions::list, subscriptions::write::create))
+        .routes(routes!(subscriptions::show, subscriptions::write::replace, subscriptions::write::delete))
         .routes(routes!(subscriptions::pause))
         .routes(routes!(subscriptions::resume))
         .routes(routes!(dead_letters::list, dead_letters::drop_some))
         .routes(routes!(dead_letters::redrive))
         .routes(routes!(passports::show))
         .routes(routes!(plan::make))
+        .routes(routes!(apply::apply))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))

@@ -18,7 +18,10 @@ impl<'a> Query<'a> {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode(name)?, decode(value)?);
             if !known.contains(&name.as_ref()) {
-                let detail = format!("There is no parameter {name:?} here; there are {}.", known.join(", "));
+                let detail = match known {
+                    [] => format!("There is no parameter {name:?} here; the path takes none."),
+                    known => format!("There is no parameter {name:?} here; there are {}.", known.join(", ")),
+                };
                 return Err(Problem::new(Code::InvalidArgument, detail));
             }
             pairs.push((name, value));
@@ -39,6 +42,15 @@ impl<'a> Query<'a> {
     /// Every value of a parameter.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.pairs.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_ref())
+    }
+
+    /// `true` or `false`; the name alone is `true`, and nothing `false`.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.one(name)? {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(text) => Err(Problem::new(Code::InvalidArgument, format!("{name} is true or false, not {text:?}."))),
+        }
     }
 
     /// A number within bounds, or a default.

@@ -4,24 +4,30 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytestring::ByteString;
+use http::{HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use tidegate_backbone::catalogue::{HandshakeSpec, Mode, Order, Origin, Subscription};
 use tidegate_backbone::consume::Standing;
 use tidegate_routing::{Filter, TopicPattern};
 use utoipa::ToSchema;
 
+pub(super) mod write;
+
 use super::body::read_json;
 use super::openapi::{BODY, WRITE, refusals, schemas};
-use super::{Api, Shared};
+use super::publish::topic_name;
+use super::query::{Query, encode};
+use super::{Api, Shared, precondition};
+use crate::blocks::pubsub::PubSub;
 use crate::edge::problem::{Code, Problem};
 
 /// A subscription, as the CloudEvents Subscriptions API has it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Subscription)]
-struct Document<'a> {
+pub(super) struct Document<'a> {
     id: &'a str,
     /// `HTTP`.
     protocol: &'static str,
@@ -195,8 +201,11 @@ pub(super) fn find(api: &Api, name: &str) -> Result<std::sync::Arc<Subscription>
         .ok_or_else(|| Problem::new(Code::SubscriptionNotFound, format!("There is no subscription {name}.")))
 }
 
+/// The most of one page.
+const PAGE_MAX: usize = 1_000;
+
 refusals! {
-    ListRefusals: ;
+    ListRefusals: &[Code::InvalidArgument];
     ShowRefusals: &[Code::SubscriptionNotFound];
     PauseRefusals: BODY, WRITE, &[Code::InvalidArgument, Code::SubscriptionNotFound, Code::NotFound];
     ResumeRefusals: WRITE, &[Code::SubscriptionNotFound, Code::NotFound];
@@ -206,11 +215,41 @@ refusals! {
 ///
 /// Every subscription with how it stands, by name.
 #[utoipa::path(get, path = "/subscriptions", operation_id = "listSubscriptions", tag = "Subscriptions",
-    responses((status = 200, description = "The subscriptions.", body = Vec<Document<'static>>), ListRefusals))]
-pub(super) async fn list(State(api): State<Shared>) -> Response {
-    let subscriptions = api.pubsub.subscriptions();
+    params(
+        ("topic" = Option<String>, Query, description = "Only those whose `config.topics` take in this topic."),
+        ("after" = Option<String>, Query, description = "Only those behind this id."),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The most that are given; all of them \
+            where nothing is said."),
+    ),
+    responses(
+        (status = 200, description = "The subscriptions.", body = Vec<Document<'static>>,
+            headers(("Link" = String, description = "The next page, with `rel=\"next\"`; absent from the last."))),
+        ListRefusals
+    ))]
+pub(super) async fn list(State(api): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let query = Query::parse(query.as_deref(), &["topic", "after", "limit"])?;
+    let topic = query.one("topic")?.map(|name| topic_name(name.to_owned())).transpose()?;
+    let after = query.one("after")?;
+    let limit = query.number("limit", usize::MAX, PAGE_MAX)?;
+    let takes = |subscription: &Subscription| {
+        let spec = &subscription.spec;
+        after.is_none_or(|after| *spec.name > *after)
+            && topic.as_ref().is_none_or(|topic| spec.topics.iter().any(|pattern| pattern.matches(topic)))
+    };
+    let mut subscriptions = api.pubsub.subscriptions();
+    subscriptions.retain(|subscription| takes(subscription));
+    let more = subscriptions.len() > limit;
+    subscriptions.truncate(limit);
     let documents: Vec<_> = subscriptions.iter().map(|subscription| document(&api, subscription)).collect();
-    Json(documents).into_response()
+    let mut response = Json(documents).into_response();
+    if let Some(last) = subscriptions.last().filter(|_| more) {
+        let topic = topic.map_or_else(String::new, |topic| format!("&topic={}", encode(topic.as_str())));
+        let link = format!("</subscriptions?after={}&limit={limit}{topic}>; rel=\"next\"", encode(&last.spec.name));
+        let link =
+            HeaderValue::from_str(&link).map_err(|_| Problem::new(Code::Internal, "A header could not be written."))?;
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
 }
 
 /// Show a subscription
@@ -218,10 +257,15 @@ pub(super) async fn list(State(api): State<Shared>) -> Response {
 /// What it asks for and how it stands.
 #[utoipa::path(get, path = "/subscriptions/{id}", operation_id = "getSubscription", tag = "Subscriptions",
     params(("id" = String, Path, description = "The subscription's id.", example = "large-orders")),
-    responses((status = 200, description = "The subscription.", body = Document<'static>), ShowRefusals))]
+    responses(
+        (status = 200, description = "The subscription.", body = Document<'static>,
+            headers(("ETag" = String, description = "For `If-Match`."))),
+        ShowRefusals
+    ))]
 pub(super) async fn show(State(api): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
     let subscription = find(&api, &name)?;
-    Ok(Json(document(&api, &subscription)).into_response())
+    let etag = precondition::etag(&PubSub::tag(&subscription))?;
+    Ok(([(header::ETAG, etag)], Json(document(&api, &subscription))).into_response())
 }
 
 /// Why a subscription is paused.

@@ -15,6 +15,7 @@ use super::body::read_json;
 use super::openapi::{BODY, READ, WRITE, refusals, schemas};
 use super::publish::topic_name;
 use super::{Api, Shared, time};
+use crate::blocks::pubsub::Outcome;
 use crate::edge::problem::{Code, Problem};
 
 /// The topics.
@@ -181,17 +182,6 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let name = topic_name(name)?;
-    if name.is_reserved() {
-        return Err(Problem::new(Code::Forbidden, format!("Names like {name} belong to the gateway; choose another.")));
-    }
-    if let Some(existing) = api.pubsub.topic(&name)
-        && let Origin::File(file) = &existing.spec.origin
-    {
-        return Err(Problem::new(
-            Code::OwnedByFile,
-            format!("The topic {name} belongs to {file} and changes only there."),
-        ));
-    }
     let wanted: Wanted =
         read_json(request, Code::InvalidResource, r#"{"partitions": 4, "retention": {"age": "7d"}}"#).await?;
     let mut spec =
@@ -214,8 +204,8 @@ pub(super) async fn create(
             spec.retention.bytes = Rules::parse_bytes(&bytes).map_err(|reason| refuse("bytes", reason))?;
         }
     }
-    let (topic, created) = api.pubsub.create_topic(spec).await?;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let (topic, outcome) = api.pubsub.put_topic(spec).await?;
+    let status = if outcome == Outcome::Created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(document(&api, &topic).await?)).into_response())
 }
 
@@ -227,10 +217,6 @@ pub(super) async fn create(
     responses((status = 204, description = "It is gone."), DeleteRefusals))]
 pub(super) async fn delete(State(api): State<Shared>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     let topic = find(&api, name)?;
-    if let Origin::File(file) = &topic.spec.origin {
-        let detail = format!("The topic {} belongs to {file} and is deleted there.", topic.spec.name);
-        return Err(Problem::new(Code::OwnedByFile, detail));
-    }
     api.pubsub.delete_topic(&topic.spec.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
