@@ -104,6 +104,10 @@ pub const RETRY_QUEUE_EVENTS: usize = 1_024;
 pub const RETRY_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// Keys of one subscription and topic partition that wait for a retry; beyond it the subscription reads no further.
 pub const PARKED_KEYS: usize = 10_000;
+/// Dead letters of one subscription that are being redriven; what is beyond it is taken up by the next request.
+pub const REDRIVE_LETTERS: usize = 10_000;
+/// Dead letters that one request may edit.
+pub const REDRIVE_EDITS: usize = 100;
 /// Attempts of a delivery before it is dead-lettered.
 pub const RETRY_ATTEMPTS: u32 = 20;
 /// Age of the first attempt at which a delivery is dead-lettered.

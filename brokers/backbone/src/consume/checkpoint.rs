@@ -168,17 +168,11 @@ pub(super) fn put_handled(command: Command, uid: u64, partition: &Partition, han
     command.put(partition_key(DEAD, Some(uid), partition), Expect::Any, write(handled))
 }
 
-/// Adds to a command that single events wait to go out.
-pub(super) fn put_parked(
-    command: Command,
-    uid: u64,
-    partition: &Partition,
-    positions: &[Position],
-    now: u64,
-) -> Command {
-    positions.iter().fold(command, |command, position| {
+/// Adds to a command that single events wait to go out, each until it is due.
+pub(super) fn put_parked(command: Command, uid: u64, partition: &Partition, positions: &[(Position, u64)]) -> Command {
+    positions.iter().fold(command, |command, (position, due)| {
         let key = format!("{}/{}", partition_key(PARKED, Some(uid), partition), lane_name(LaneKey::Single(*position)));
-        let parked = ParkedLane { v: Version, head: position.0, attempts: 0, first: now, due: now };
+        let parked = ParkedLane { v: Version, head: position.0, attempts: 0, first: *due, due: *due };
         command.put(key, Expect::Any, write(&parked))
     })
 }

@@ -306,11 +306,11 @@ impl Core {
         self.with(partition, |entry| entry.progress.not_loaded(lane, due));
     }
 
-    /// Puts single events of a dead-letter partition on their way again.
-    pub(crate) fn redrive(&self, partition: &Partition, positions: &[Position], now: u64) {
+    /// Puts single events of a dead-letter partition on their way again, each once it is due.
+    pub(crate) fn redrive(&self, partition: &Partition, positions: &[(Position, u64)]) {
         self.with(partition, |entry| {
-            for position in positions {
-                entry.progress.park(*position, now);
+            for (position, due) in positions {
+                entry.progress.park(*position, *due);
             }
         });
         self.feed.notify_one();
@@ -497,6 +497,12 @@ impl Core {
             parked += keys;
         }
         (queued, parked, state.in_flight, state.gate.clone())
+    }
+
+    /// Dead letters that were sent again and are not settled.
+    pub(crate) fn redriving(&self) -> usize {
+        let state = self.state.lock();
+        state.entries.iter().filter(|entry| entry.redrive_only).map(|entry| entry.progress.depth().1).sum()
     }
 
     /// The partitions that are its own to read, with where it is in them.

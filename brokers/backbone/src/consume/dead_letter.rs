@@ -60,6 +60,9 @@ pub struct Cause {
     pub first_attempt_at: u64,
     /// When the last one ended.
     pub last_attempt_at: u64,
+    /// The letter that this one stands for, with an event that somebody edited.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub edited_from: Option<String>,
 }
 
 /// The dead letter of an event. An event at its own limits still has room for its cause.
@@ -126,6 +129,7 @@ mod tests {
             attempts: 1,
             first_attempt_at: 1,
             last_attempt_at: 2,
+            edited_from: None,
         };
         let letter = letter(&event, cause.clone()).unwrap();
         let (original, read) = open(&letter);

@@ -132,6 +132,7 @@ impl Delivery {
             attempts: self.attempt(),
             first_attempt_at: self.first_attempt_at(),
             last_attempt_at: self.shared.environment.clock.unix_milliseconds(),
+            edited_from: None,
         };
         let stopping = self.shared.environment.stopping().clone();
         if !write_letter(&self.shared, &self.subscription, &self.event, cause, &stopping).await {

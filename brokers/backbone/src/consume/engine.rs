@@ -66,6 +66,8 @@ pub struct Status {
     pub queued: usize,
     /// Keys, and events without a key, that wait for a retry.
     pub parked: usize,
+    /// Dead letters that were sent again and are not settled.
+    pub redriving: usize,
     /// Deliveries that are out.
     pub in_flight: u32,
     /// Events between what it has read and what is routed, over all its partitions.
@@ -468,7 +470,7 @@ impl Consume {
             .into_iter()
             .filter_map(|(partition, read)| Some(self.shared.router(&partition)?.peek().0.saturating_sub(read.0)))
             .sum();
-        Some(Status { standing, queued, parked, in_flight, behind, trimmed: core.lost() })
+        Some(Status { standing, queued, parked, redriving: core.redriving(), in_flight, behind, trimmed: core.lost() })
     }
 
     /// What the catalogue holds.

@@ -47,7 +47,10 @@ pub use self::dead_letter::{ATTRIBUTE as DEAD_LETTER_ATTRIBUTE, Cause, Reason, o
 pub use self::delivery::{Attempt, Consumer, Delivery};
 pub use self::engine::{Consume, Standing, Start, Status};
 pub use self::lag::Lag;
-pub use self::letters::{DeadLetter, LetterId};
+pub use self::letters::{
+    DeadLetter, Group as DeadLetterGroup, Kind as DeadLetterKind, LetterId, Redrive, Redriven, Selection,
+    reason as dead_letter_reason,
+};
 pub use self::observe::{Observer, Silent};
 pub use self::outcomes::{Ending, Outcome, decode as decode_outcomes};
 

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use parking_lot::Mutex;
 use tidegate_backbone::catalogue::{Catalogue, ChangeError, Origin, Subscription, Topic, TopicSpec};
-use tidegate_backbone::consume::{Consume, DeadLetter, Lag, LetterId, Passports, Status};
+use tidegate_backbone::consume::{
+    Consume, DeadLetter, DeadLetterGroup, Lag, LetterId, Passports, Redrive, Redriven, Selection, Status,
+};
 use tidegate_backbone::publish::{Publisher, Receipt};
 use tidegate_backbone::{Environment, Error, LogInfo, PartitionLog, Result};
 use tidegate_routing::TopicName;
@@ -237,10 +239,20 @@ impl PubSub {
     pub async fn dead_letters(
         &self,
         name: &ByteString,
+        selection: &Selection,
         after: Option<LetterId>,
         limit: usize,
     ) -> std::result::Result<Vec<DeadLetter>, ChangeError> {
-        self.0.consume.dead_letters(name, after, limit).await
+        self.0.consume.dead_letters(name, selection, after, limit).await
+    }
+
+    /// Dead letters of a subscription, counted by what they have in common.
+    pub async fn dead_letter_groups(
+        &self,
+        name: &ByteString,
+        selection: &Selection,
+    ) -> std::result::Result<Vec<DeadLetterGroup>, ChangeError> {
+        self.0.consume.dead_letter_groups(name, selection).await
     }
 
     /// What became of the events of that id, and of that source where it is given.
@@ -252,18 +264,19 @@ impl PubSub {
     pub async fn redrive(
         &self,
         name: &ByteString,
-        ids: Option<&[LetterId]>,
-    ) -> std::result::Result<usize, ChangeError> {
-        self.0.consume.redrive(name, ids).await
+        selection: &Selection,
+        redrive: &Redrive,
+    ) -> std::result::Result<Redriven, ChangeError> {
+        self.0.consume.redrive(name, selection, redrive).await
     }
 
     /// Lets go of dead letters.
     pub async fn drop_dead_letters(
         &self,
         name: &ByteString,
-        ids: Option<&[LetterId]>,
+        selection: &Selection,
     ) -> std::result::Result<usize, ChangeError> {
-        self.0.consume.drop_dead_letters(name, ids).await
+        self.0.consume.drop_dead_letters(name, selection).await
     }
 }
 

@@ -21,12 +21,14 @@ pub enum Client {
     /// List, show, create and delete topics
     #[command(subcommand)]
     Topics(Topics),
-    /// List, show, pause and resume subscriptions
+    /// List, show, create, delete, pause and resume subscriptions
     #[command(subcommand)]
     Subscriptions(Subscriptions),
     /// Look at what could not be delivered, send it again, or drop it
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Bring a gateway's topics and subscriptions to what resource files say
+    Apply(Apply),
     /// Show or change which log lines the gateway writes, until it ends
     LogLevel(LogLevel),
     /// List and show the applications that are declared
@@ -204,6 +206,18 @@ pub struct Publish {
     pub file: Option<PathBuf>,
 }
 
+/// Arguments of `apply`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example:\n  tidegate apply resources/ --dry-run")]
+pub struct Apply {
+    /// Resource files, or folders of them
+    #[arg(required = true, value_name = "FILES")]
+    pub files: Vec<PathBuf>,
+    /// Change nothing, and say what would be
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// Arguments of `tail`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
@@ -303,6 +317,16 @@ pub enum Subscriptions {
         /// The subscription
         name: String,
     },
+    /// Create a subscription from an object of the CloudEvents Subscriptions API
+    Create {
+        /// A .json file, or - for standard input; resources in YAML are for `apply`
+        file: PathBuf,
+    },
+    /// End a subscription; its dead letters stay in their topic
+    Delete {
+        /// The subscription
+        name: String,
+    },
     /// Stop delivering; events wait until the subscription is resumed
     Pause {
         /// The subscription
@@ -325,6 +349,12 @@ pub enum DeadLetters {
     List {
         /// The subscription
         subscription: String,
+        /// Count them by reason and answer
+        #[arg(long)]
+        group: bool,
+        /// Only those of a group, as --group names it
+        #[arg(long, value_name = "CAUSE")]
+        cause: Option<String>,
     },
     /// Show one dead letter with its event
     Show {
@@ -334,13 +364,7 @@ pub enum DeadLetters {
         id: String,
     },
     /// Deliver dead letters again: those named, or all
-    Redrive {
-        /// The subscription
-        subscription: String,
-        /// The dead letters [default: all]
-        #[arg(value_name = "ID")]
-        ids: Vec<String>,
-    },
+    Redrive(RedriveLetters),
     /// Drop dead letters for good: those named, or all
     #[command(group = clap::ArgGroup::new("which").required(true))]
     #[command(override_usage = "tidegate dead-letters drop [OPTIONS] <SUBSCRIPTION> <ID...|--all>")]
@@ -354,4 +378,30 @@ pub enum DeadLetters {
         #[arg(long, group = "which")]
         all: bool,
     },
+}
+
+/// Arguments of `dead-letters redrive`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  tidegate dead-letters redrive large-orders --cause exhausted-503 --rate 5
+  tidegate dead-letters redrive large-orders 0-17 --edit mended.json")]
+pub struct RedriveLetters {
+    /// The subscription
+    pub subscription: String,
+    /// The dead letters [default: all]
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Only those of a group, as `list --group` names it
+    #[arg(long, value_name = "CAUSE", conflicts_with = "ids")]
+    pub cause: Option<String>,
+    /// Change nothing, and say which would be delivered
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The most to deliver in a second; may be less than 1
+    #[arg(long, value_name = "N")]
+    pub rate: Option<f64>,
+    /// A .json file with members of the event's JSON format, which take the place of those that it has; null removes one.
+    /// Goes with exactly one dead letter
+    #[arg(long, value_name = "FILE", requires = "ids")]
+    pub edit: Option<PathBuf>,
 }

@@ -10,7 +10,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 
 pub use client::{
-    Apps, Bench, Client, Cluster, Contexts, DeadLetters, Doctor, LogLevel, Publish, Subscriptions, Tail, Topics,
+    Apply, Apps, Bench, Client, Cluster, Contexts, DeadLetters, Doctor, LogLevel, Publish, RedriveLetters,
+    Subscriptions, Tail, Topics,
 };
 pub(crate) use client::{Plan, Why};
 pub use values::{Server, Token};

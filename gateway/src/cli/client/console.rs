@@ -55,6 +55,8 @@ pub(super) struct Progress {
     bar: ProgressBar,
     begun: Instant,
     total_bytes: Option<u64>,
+    /// Whether things are counted, and not bytes.
+    counts: bool,
 }
 
 impl fmt::Debug for Console {
@@ -148,16 +150,35 @@ impl Console {
     pub(super) fn begin_progress(&mut self, total_bytes: Option<u64>) {
         if self.attended {
             let bar = ProgressBar::with_draw_target(total_bytes, ProgressDrawTarget::hidden());
-            self.progress = Some(Progress { bar, begun: Instant::now(), total_bytes });
+            self.progress = Some(Progress { bar, begun: Instant::now(), total_bytes, counts: false });
         }
+    }
+
+    /// Begins to count towards a total.
+    pub(super) fn begin_count(&mut self, total: u64) {
+        self.begin_progress(Some(total));
+        if let Some(progress) = &mut self.progress {
+            progress.counts = true;
+        }
+    }
+
+    /// Tells how many of the total are done.
+    pub(super) fn count(&mut self, done: u64, what: &str) {
+        self.show(done, super::text::counted(done, what));
     }
 
     /// Moves the progress on; it is shown once the work has taken a while.
     pub(super) fn advance(&mut self, bytes: u64, events: u64) {
+        self.show(bytes, super::text::counted(events, "event"));
+    }
+
+    fn show(&mut self, position: u64, message: String) {
         let Some(progress) = &self.progress else { return };
         if progress.bar.is_hidden() && progress.begun.elapsed() >= PROGRESS_DELAY {
             progress.bar.set_draw_target(ProgressDrawTarget::stderr());
-            let template = if progress.total_bytes.is_some() {
+            let template = if progress.counts {
+                "{wide_bar} {pos}/{len}  {msg}  {eta}"
+            } else if progress.total_bytes.is_some() {
                 "{wide_bar} {bytes}/{total_bytes}  {msg}  {eta}"
             } else {
                 "{spinner} {bytes}  {msg}  {elapsed}"
@@ -166,8 +187,8 @@ impl Console {
                 progress.bar.set_style(style);
             }
         }
-        progress.bar.set_position(bytes);
-        progress.bar.set_message(super::text::counted(events, "event"));
+        progress.bar.set_position(position);
+        progress.bar.set_message(message);
     }
 
     /// Takes the progress off the screen.

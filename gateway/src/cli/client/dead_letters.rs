@@ -2,9 +2,10 @@
 
 use http::Method;
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 use tidegate_schemas::limits;
+
+mod redrive;
 
 use super::api::Call;
 use super::failure::Failure;
@@ -56,8 +57,19 @@ struct Identity {
 }
 
 #[derive(Debug, Deserialize)]
-struct Redriven {
-    redriven: u64,
+struct Groups {
+    groups: Vec<Box<RawValue>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    cause: String,
+    count: u64,
+    first_at: String,
+    last_at: String,
+    example: String,
+    detail: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,9 +80,10 @@ struct Dropped {
 /// Carries out `dead-letters`.
 pub(super) async fn run(context: &mut Context<'_>, command: &DeadLetters) -> Result<(), Failure> {
     match command {
-        DeadLetters::List { subscription } => list(context, subscription).await,
+        DeadLetters::List { subscription, group: true, cause } => groups(context, subscription, cause.as_deref()).await,
+        DeadLetters::List { subscription, group: false, cause } => list(context, subscription, cause.as_deref()).await,
         DeadLetters::Show { subscription, id } => show(context, subscription, id).await,
-        DeadLetters::Redrive { subscription, ids } => redrive(context, subscription, ids).await,
+        DeadLetters::Redrive(arguments) => redrive::run(context, arguments).await,
         DeadLetters::Drop { subscription, ids, all } => {
             drop_letters(context, subscription, if *all { &[] } else { ids }).await
         }
@@ -78,9 +91,17 @@ pub(super) async fn run(context: &mut Context<'_>, command: &DeadLetters) -> Res
 }
 
 /// Asks for the page after a dead letter.
-async fn page(context: &Context<'_>, subscription: &str, after: Option<&str>) -> Result<Page, Failure> {
+async fn page(
+    context: &Context<'_>,
+    subscription: &str,
+    cause: Option<&str>,
+    after: Option<&str>,
+) -> Result<Page, Failure> {
     let mut call = Call::new(Method::GET, &["subscriptions", subscription, "dead-letters"])
         .query("limit", &limits::CLIENT_DEAD_LETTERS.to_string());
+    if let Some(cause) = cause {
+        call = call.query("cause", cause);
+    }
     if let Some(after) = after {
         call = call.query("after", after);
     }
@@ -91,11 +112,11 @@ async fn page(context: &Context<'_>, subscription: &str, after: Option<&str>) ->
     Ok(page)
 }
 
-async fn list(context: &mut Context<'_>, subscription: &str) -> Result<(), Failure> {
+async fn list(context: &mut Context<'_>, subscription: &str, cause: Option<&str>) -> Result<(), Failure> {
     let mut after = None;
     let mut listed = 0;
     loop {
-        let Page { dead_letters, next } = page(context, subscription, after.as_deref()).await?;
+        let Page { dead_letters, next } = page(context, subscription, cause, after.as_deref()).await?;
         if context.wants_json() {
             for letter in &dead_letters {
                 context.console.line(&documents::one_line(letter.get()))?;
@@ -124,6 +145,37 @@ async fn list(context: &mut Context<'_>, subscription: &str) -> Result<(), Failu
     Ok(())
 }
 
+async fn groups(context: &mut Context<'_>, subscription: &str, cause: Option<&str>) -> Result<(), Failure> {
+    let mut call = Call::new(Method::GET, &["subscriptions", subscription, "dead-letters"]).query("group", "cause");
+    if let Some(cause) = cause {
+        call = call.query("cause", cause);
+    }
+    let Groups { groups } = documents::read(&context.api.call(call).await?.body)?;
+    if context.wants_json() {
+        return groups.iter().try_for_each(|group| context.console.line(&documents::one_line(group.get())));
+    }
+    let subscription = printable(subscription);
+    if groups.is_empty() {
+        context.console.hint(&format!("subscription {subscription} has no dead letters"));
+        return Ok(());
+    }
+    let mut table = Table::new(&["CAUSE", ">COUNT", "FIRST", "LAST", "EXAMPLE", "DETAIL"]);
+    for group in &groups {
+        let Group { cause, count, first_at, last_at, example, detail } = documents::read(group.get())?;
+        table.push(vec![
+            printable(&cause).into_owned(),
+            count.to_string(),
+            printable(&first_at).into_owned(),
+            printable(&last_at).into_owned(),
+            printable(&example).into_owned(),
+            excerpt(&detail, CELL_CHARACTERS),
+        ]);
+    }
+    context.console.table(&table.lines())?;
+    context.suggest(&format!("dead-letters list {subscription} --cause CAUSE"));
+    Ok(())
+}
+
 fn table(letters: &[Box<RawValue>]) -> Result<Table, Failure> {
     let mut table = Table::new(&["ID", "AT", "REASON", ">STATUS", ">ATTEMPTS", "TYPE", "EVENT", "DETAIL"]);
     for letter in letters {
@@ -146,7 +198,7 @@ fn table(letters: &[Box<RawValue>]) -> Result<Table, Failure> {
 async fn show(context: &mut Context<'_>, subscription: &str, id: &str) -> Result<(), Failure> {
     let mut after = None;
     loop {
-        let Page { dead_letters, next } = page(context, subscription, after.as_deref()).await?;
+        let Page { dead_letters, next } = page(context, subscription, None, after.as_deref()).await?;
         for letter in &dead_letters {
             let read: DeadLetter = documents::read(letter.get())?;
             if read.id == id {
@@ -190,27 +242,6 @@ fn print(context: &mut Context<'_>, letter: &DeadLetter) -> Result<(), Failure> 
     ] {
         context.console.line(&format!("{name:<14} {value}"))?;
     }
-    Ok(())
-}
-
-async fn redrive(context: &mut Context<'_>, subscription: &str, ids: &[String]) -> Result<(), Failure> {
-    let ids = distinct(ids);
-    let mut redriven = 0;
-    for some in parts(&ids) {
-        let body = if some.is_empty() { json!({}) } else { json!({ "ids": some }) };
-        let call = Call::new(Method::POST, &["subscriptions", subscription, "dead-letters", "redrive"])
-            .body("application/json", body.to_string());
-        let answer = context.api.call(call).await?;
-        if context.wants_json() {
-            context.console.line(&documents::one_line(&answer.body))?;
-        }
-        redriven += documents::read::<Redriven>(&answer.body)?.redriven;
-    }
-    if !context.wants_json() {
-        context.console.line(&format!("redriven {}", counted(redriven, "dead letter")))?;
-    }
-    all_of(&ids, redriven)?;
-    context.suggest(&format!("subscriptions show {}", printable(subscription)));
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! gives a `Failure` or nothing, so that tests run commands against a server of their own and read what was printed.
 
 mod api;
+mod apply;
 mod bench;
 mod cluster;
 mod console;
@@ -92,6 +93,23 @@ pub fn run(command: &Command, globals: &Globals, environment: &Environment) -> E
     ExitCode::from(code)
 }
 
+/// The text of a file, or of standard input for `-`, within what a client sends at once.
+async fn text_of(context: &mut Context<'_>, path: &std::path::Path) -> Result<String, Failure> {
+    use tokio::io::AsyncReadExt as _;
+    let unreadable = |error: std::io::Error| Failure::Local(format!("{}: cannot be read: {error}", path.display()));
+    let mut text = String::new();
+    let most = tidegate_schemas::limits::CLIENT_FILE_BYTES;
+    if path.as_os_str() == "-" {
+        let input = context.console.input.take();
+        let input = input.ok_or_else(|| Failure::Local("standard input is not there".to_owned()))?;
+        input.take(most).read_to_string(&mut text).await.map_err(unreadable)?;
+    } else {
+        let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+        file.take(most).read_to_string(&mut text).await.map_err(unreadable)?;
+    }
+    Ok(text)
+}
+
 /// Carries a command out and gives the exit code.
 async fn execute(command: &Command, globals: &Globals, mut console: Console, environment: &Environment) -> u8 {
     if let Command::Context(command) = command {
@@ -118,6 +136,7 @@ async fn execute(command: &Command, globals: &Globals, mut console: Console, env
         Command::Topics(command) => topics::run(&mut context, command).await,
         Command::Subscriptions(command) => subscriptions::run(&mut context, command).await,
         Command::DeadLetters(command) => dead_letters::run(&mut context, command).await,
+        Command::Apply(arguments) => apply::run(&mut context, arguments).await,
         Command::LogLevel(arguments) => log_level::run(&mut context, arguments).await,
         Command::Apps(command) => cluster::apps(&mut context, command).await,
         Command::Cluster(command) => cluster::cluster(&mut context, command).await,

@@ -68,6 +68,28 @@ pub(super) async fn run(context: &mut Context<'_>, command: &Subscriptions) -> R
             context.suggest(&format!("dead-letters list {}", printable(name)));
             Ok(())
         }
+        Subscriptions::Create { file } => {
+            let object = super::text_of(context, file).await?;
+            if !object.trim_start().starts_with('{') {
+                let name = file.display();
+                return Err(Failure::Usage(format!(
+                    "{name}: is no JSON object; apply resources in YAML with: tidegate apply {name}"
+                )));
+            }
+            let call = Call::new(Method::POST, &["subscriptions"]).body("application/json", object);
+            let Some(subscription) = one(context, call).await? else { return Ok(()) };
+            let id = printable(&subscription.id).into_owned();
+            context.console.line(&format!("created subscription {id}"))?;
+            context.suggest(&format!("subscriptions show {id}"));
+            Ok(())
+        }
+        Subscriptions::Delete { name } => {
+            context.api.call(Call::new(Method::DELETE, &["subscriptions", name])).await?;
+            if context.wants_json() {
+                return Ok(());
+            }
+            context.console.line(&format!("deleted subscription {}", printable(name)))
+        }
         Subscriptions::Pause { name, reason } => {
             let mut call = Call::new(Method::POST, &["subscriptions", name, "pause"]);
             if let Some(reason) = reason {

@@ -93,7 +93,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(subscriptions::pause))
         .routes(routes!(subscriptions::resume))
         .routes(routes!(dead_letters::list, dead_letters::drop_some))
-        .routes(routes!(dead_letters::redrive))
+        .routes(routes!(dead_letters::redrive::redrive))
         .routes(routes!(passports::show))
         .routes(routes!(plan::make))
         .routes(routes!(apply::apply))

@@ -131,6 +131,8 @@ struct Status {
     queued: usize,
     /// Events that wait for their next attempt.
     parked: usize,
+    /// Dead letters that were sent again and are not settled.
+    redriving: usize,
     /// Deliveries that are out.
     in_flight: u32,
     /// Events of its topics that were not looked at yet.
@@ -187,6 +189,7 @@ fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
             reason,
             queued: depth(|status| status.queued),
             parked: depth(|status| status.parked),
+            redriving: depth(|status| status.redriving),
             in_flight: status.as_ref().map_or(0, |status| status.in_flight),
             behind: status.as_ref().map_or(0, |status| status.behind),
             trimmed: status.as_ref().map_or(0, |status| status.trimmed),

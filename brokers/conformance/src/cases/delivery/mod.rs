@@ -50,5 +50,7 @@ pub(super) fn cases() -> Vec<Case> {
         "GRP-39" "a subscription that begins at the end, ahead of what is routed, gets nothing from before" [Reopen] start::ahead_of_the_router;
         "GRP-40" "a subscription that begins amid publishing misses nothing from its first event on" [] start::amid_publishing;
         "GRP-41" "a key whose waiting event was trimmed goes on with what is left of it" [] start::trimmed;
+        "GRP-60" "dead letters are redriven at the rate that was asked for, over restarts" [Reopen] letters::redrive_rate;
+        "GRP-61" "an edited letter is redriven in the place of the one it stands for, which stays as it was" [Reopen] letters::edited;
     }
 }

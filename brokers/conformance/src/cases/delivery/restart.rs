@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_backbone::consume::{Attempt, Delivery, Start};
+use tidegate_backbone::consume::{Attempt, Delivery, Selection, Start};
 
 use crate::clock::HeldClock;
 use crate::expect::{Failure, Outcome, holds, same};
@@ -58,7 +58,7 @@ pub(super) async fn attempts(fixture: Arc<dyn Fixture>) -> Outcome {
     let sink = process.resume("s")?;
     process.advance(HOUR, &sink).await?;
     sink.expect("0").await?.dead_letter(EXHAUSTED, &answer(503)).await;
-    let cause = &process.consume.dead_letters(&"s".into(), None, 1).await?[0].cause;
+    let cause = &process.consume.dead_letters(&"s".into(), &Selection::default(), None, 1).await?[0].cause;
     same("attempts of the cause", cause.attempts, 6)?;
     let next = sink.expect("1").await?;
     same("attempts of the next", next.attempt(), 1)
@@ -273,7 +273,7 @@ pub(super) async fn graceful(fixture: Arc<dyn Fixture>) -> Outcome {
     dropped.await?;
     let _ = waiter.await?;
     let process = Process::start(&fixture, &clock).await?;
-    same("dead letters", process.consume.dead_letters(&"s".into(), None, 10).await?.len(), 0)?;
+    same("dead letters", process.consume.dead_letters(&"s".into(), &Selection::default(), None, 10).await?.len(), 0)?;
     let sink = process.resume("s")?;
     let mut seen = Vec::new();
     while seen.len() < 50 {

@@ -210,3 +210,78 @@ async fn log_levels() {
     assert_eq!(asked[0].body, r#"{"filter":"debug"}"#);
     check("log-level --reset", vec![answer("info")], &["DELETE /log-level"], "info\n").await;
 }
+
+#[tokio::test]
+async fn dead_letters_are_grouped_and_redriven_with_care() {
+    let groups = || {
+        vec![Answer::json(
+            200,
+            r#"{"groups":[{"cause":"rejected-422","count":3,"firstAt":"2026-01-31T08:00:00Z","lastAt":"2026-01-31T09:00:00Z","example":"0-1","detail":"no amount"}]}"#,
+        )]
+    };
+    let asked = ["GET /subscriptions/large/dead-letters?group=cause"];
+    check(
+        "dead-letters list large --group",
+        groups(),
+        &asked,
+        "CAUSE         COUNT  FIRST                 LAST                  EXAMPLE  DETAIL\n\
+         rejected-422      3  2026-01-31T08:00:00Z  2026-01-31T09:00:00Z  0-1      no amount\n",
+    )
+    .await;
+    let asked = ["GET /subscriptions/large/dead-letters?limit=100&cause=rejected-422"];
+    check("dead-letters list large --cause rejected-422", vec![page(&[], None)], &asked, "").await;
+
+    let redrive = ["POST /subscriptions/large/dead-letters/redrive"];
+    let dry = || vec![Answer::json(200, r#"{"redriven":2,"dryRun":true,"more":false,"ids":["0-1","0-2"]}"#)];
+    let command = "dead-letters redrive large --cause rejected-422 --dry-run --rate 0.5";
+    let requests = check(command, dry(), &redrive, "0-1\n0-2\nwould redrive 2 dead letters\n").await;
+    let body: serde_json::Value = serde_json::from_str(&requests[0].body).unwrap();
+    let expected = serde_json::json!({"filter": {"cause": "rejected-422"}, "dryRun": true, "ratePerSecond": 0.5});
+    assert_eq!(body, expected);
+
+    let folder = tempfile::tempdir().unwrap();
+    let edit = folder.path().join("edit.json");
+    std::fs::write(&edit, r#"{"data": {"amount": 7}, "subject": null}"#).unwrap();
+    let done = || vec![Answer::json(200, r#"{"redriven":1,"dryRun":false,"more":false}"#)];
+    let command = format!("dead-letters redrive large 0-1 --edit {}", edit.display());
+    let requests = check(&command, done(), &redrive, "redriven 1 dead letter\n").await;
+    let body: serde_json::Value = serde_json::from_str(&requests[0].body).unwrap();
+    let edits = serde_json::json!({"0-1": {"data": {"amount": 7}, "subject": null}});
+    assert_eq!(body, serde_json::json!({"ids": ["0-1"], "edits": edits}));
+    let two = invoke("http://h:1", &["dead-letters", "redrive", "large", "0-1", "0-2", "--edit", "x.json"]).await;
+    assert_eq!(two.code, 2, "{two:?}");
+}
+
+#[tokio::test]
+async fn resources_are_applied_and_subscriptions_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yaml");
+    let yaml = "apiVersion: tidegate.dev/v1\nkind: Topic\nmetadata: {name: orders}\n";
+    std::fs::write(&path, yaml).unwrap();
+    let results = |outcome: &str| {
+        let entry = format!(r#"{{"kind":"Topic","name":"orders","outcome":"{outcome}","detail":"why"}}"#);
+        Answer::json(200, format!(r#"{{"dryRun":false,"results":[{entry}]}}"#))
+    };
+    let apply = format!("apply {}", path.display());
+    let requests = check(&apply, vec![results("created")], &["POST /apply"], "topic orders created: why\n").await;
+    assert_eq!((requests[0].body.as_str(), requests[0].header("content-type")), (yaml, Some("application/yaml")));
+    let dry = format!("{apply} --dry-run");
+    let asked = ["POST /apply?dryRun=true"];
+    check(&dry, vec![results("changed")], &asked, "topic orders would be changed: why\n").await;
+    let server = Server::new(vec![results("refused")]).await;
+    let refused = invoke(&server.url, &["apply", path.to_str().unwrap()]).await;
+    assert_eq!((refused.code, refused.err.as_str()), (1, "error: 1 of 1 resource refused\n"));
+    std::fs::write(&path, "apiVersion: tidegate.dev/v1\nkind: Topc\n").unwrap();
+    let faulty = invoke("http://127.0.0.1:9", &["apply", path.to_str().unwrap()]).await;
+    assert!(faulty.code == 1 && faulty.err.contains("a.yaml:2:7") && faulty.err.contains("`Topic`"), "{faulty:?}");
+
+    let path = folder.path().join("s.json");
+    std::fs::write(&path, "{\"id\": \"large\"}").unwrap();
+    let create = format!("subscriptions create {}", path.display());
+    let answers = vec![Answer::json(201, SUBSCRIPTION)];
+    let requests = check(&create, answers, &["POST /subscriptions"], "created subscription large\n").await;
+    assert_eq!(requests[0].body, "{\"id\": \"large\"}");
+    let gone = vec![Answer::Whole { status: 204, headers: Vec::new(), body: String::new() }];
+    let asked = ["DELETE /subscriptions/large"];
+    check("subscriptions delete large", gone, &asked, "deleted subscription large\n").await;
+}

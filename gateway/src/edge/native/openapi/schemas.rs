@@ -141,6 +141,7 @@ pub(in crate::edge::native) fn cause() -> Object {
         .property("attempts", number())
         .property("firstAttemptAt", number().description(Some("Milliseconds since 1970.")))
         .property("lastAttemptAt", number().description(Some("Milliseconds since 1970.")))
+        .property("editedFrom", text("The letter that this one stands for, with an event that somebody edited."))
         .build()
 }
 
