@@ -98,8 +98,11 @@ impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let refuse = || format!("{text:?} names no group of dead letters; a name looks like exhausted-503");
         let (word, status) = match text.rsplit_once('-') {
-            Some((word, digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => (word, digits.parse().ok()),
+            Some((word, digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                (word, Some(digits.parse().map_err(|_| refuse())?))
+            }
             _ => (text, None),
         };
         let reason = reason(word)?;
@@ -458,7 +461,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(Kind { reason, status }));
             assert_eq!(Kind { reason, status }.to_string(), text);
         }
-        for text in ["", "503", "lost", "rejected-x", "rejected-"] {
+        for text in ["", "503", "lost", "rejected-x", "rejected-", "rejected-99999"] {
             assert!(text.parse::<Kind>().is_err(), "{text}");
         }
     }
