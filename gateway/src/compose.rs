@@ -284,6 +284,11 @@ impl Observer for Watch {
             Ending::Dead => "dead",
             Ending::Unreachable => "unreachable",
             Ending::Paused => "paused",
+            Ending::Probe => "probe",
+            Ending::KeyPaused => "key-paused",
+            Ending::Dropped => "dropped",
+            Ending::Expired => "expired",
+            Ending::Trimmed => "trimmed",
         };
         self.metrics.delivered(&outcome.subscription, ending, Duration::from_millis(outcome.took));
         if outcome.ending == Ending::Done {

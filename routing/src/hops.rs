@@ -42,6 +42,12 @@ pub fn advance(event: Event) -> Result<Event, HopError> {
     Ok(event.into_builder().extension(ATTRIBUTE, Value::Integer(next)).build()?)
 }
 
+/// The reply to an event as it goes to a topic, one hop older than the event.
+pub fn follow(request: &Event, reply: Event) -> Result<Event, HopError> {
+    let before = Value::Integer(i32::try_from(hops_of(request)).unwrap_or(i32::MAX));
+    advance(reply.into_builder().extension(ATTRIBUTE, before).build()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -86,8 +86,28 @@ pub const HANDSHAKE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 pub const HANDSHAKE_RATE_MAX: u32 = 1_000_000;
 /// How long a sink may answer with nothing but refusals (401, 403, 404 and their like) before its subscription pauses.
 pub const SINK_REFUSAL_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// How rarely a sink that cannot be reached is tried.
+/// How soon a sink is tried after it could not be reached, or failed whatever it was sent; doubled each time.
+pub const SINK_PROBE_INITIAL: Duration = Duration::from_secs(1);
+/// How rarely such a sink is tried.
 pub const SINK_PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Failures in a row, of any kind that another try may mend, after which a sink is only probed.
+pub const BREAKER_FAILURES: u32 = 10;
+/// Different keys that must be among those failures.
+pub const BREAKER_KEYS: usize = 5;
+/// Retries for each hundred first attempts to a sink; more of them wait.
+pub const RETRY_BUDGET_SHARE: u64 = 20;
+/// Retries a second to a sink beside those.
+pub const RETRY_BUDGET_PER_SECOND: u64 = 10;
+/// How long retries that were not made may be made up for.
+pub const RETRY_BUDGET_WINDOW: Duration = Duration::from_secs(10);
+/// How far ahead an event may be published that is to be delivered later.
+pub const DELAY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Requests on topics that wait for a reply at once.
+pub const REPLY_WAITERS: usize = 10_000;
+/// The longest that one of them may wait.
+pub const REPLY_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// Paused keys of a subscription that one answer names; the others are only counted.
+pub const PAUSED_KEYS_SHOWN: usize = 100;
 /// Deliveries of one subscription that are out at once.
 pub const DELIVERIES_IN_FLIGHT: u32 = 32;
 /// The highest number of deliveries in flight that a subscription may ask for.
@@ -262,7 +282,7 @@ pub const PAGE_SCAN_BYTES: usize = 64 * 1024 * 1024;
 /// What shutdown waits for deliveries and requests in flight.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// How often the folder of resources is looked at for changes.
-pub const RESOURCES_INTERVAL: Duration = Duration::from_millis(500);
+pub const RESOURCES_INTERVAL: Duration = Duration::from_millis(250);
 /// A resource file.
 pub const RESOURCE_FILE_BYTES: usize = 1024 * 1024;
 /// Resource files that are read at once.

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -54,6 +56,12 @@ pub enum Reply {
     Body(u16, &'static str, String),
     /// Never answers and keeps the connection.
     Hang,
+    /// Answers with 200 and then one byte of its body a second, for ever.
+    Drip,
+    /// Answers with 200 and a body that does not end, as fast as it is read.
+    Endless,
+    /// Answers with a status, header fields and a body.
+    Fields(u16, Vec<(&'static str, String)>, String),
     /// Closes the connection without an answer.
     Close,
 }
@@ -101,6 +109,11 @@ impl Sink {
     /// The URL for a subscription.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
+    }
+
+    /// A URL of the sink with another path, which [`Delivery::path`] tells.
+    pub fn url_of(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     /// Replaces the rule; requests in hand keep the old one.
@@ -243,7 +256,9 @@ impl From<Infallible> for Closed {
     }
 }
 
-async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, Closed> {
+type Answered = Response<BoxBody<Bytes, Infallible>>;
+
+async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answered, Closed> {
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return Err(Closed) };
     let mut delivery = describe(parts.headers, parts.uri.path(), body.to_bytes());
@@ -262,14 +277,32 @@ async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Resp
             Ok(answer(status, "text/plain", String::new()))
         }
         Reply::Body(status, media_type, body) => Ok(answer(status, media_type, body)),
+        Reply::Fields(status, fields, body) => {
+            let mut response = Response::builder().status(status);
+            for (name, value) in fields {
+                response = response.header(name, value);
+            }
+            Ok(response.body(Full::new(Bytes::from(body)).boxed()).expect("the test's header fields are valid"))
+        }
         Reply::Hang => std::future::pending().await,
+        Reply::Drip => Ok(endless(Bytes::from_static(b"x"), Duration::from_secs(1))),
+        Reply::Endless => Ok(endless(Bytes::from(vec![b'x'; 64 * 1024]), Duration::ZERO)),
         Reply::Close => Err(Closed),
     }
 }
 
-fn answer(status: u16, media_type: &'static str, body: String) -> Response<Full<Bytes>> {
+fn answer(status: u16, media_type: &'static str, body: String) -> Answered {
     let response = Response::builder().status(status).header("content-type", media_type);
-    response.body(Full::new(Bytes::from(body))).expect("the test's status is one of HTTP's")
+    response.body(Full::new(Bytes::from(body)).boxed()).expect("the test's status is one of HTTP's")
+}
+
+/// A body of pieces without an end, with a pause before each.
+fn endless(piece: Bytes, pause: Duration) -> Answered {
+    let pieces = stream::unfold(piece, move |piece| async move {
+        tokio::time::sleep(pause).await;
+        Some((Ok::<_, Infallible>(Frame::data(piece.clone())), piece))
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(pieces)))
 }
 
 fn describe(headers: HeaderMap, path: &str, body: Bytes) -> Delivery {

@@ -86,8 +86,11 @@ fn script(id: &str, attempt: u32) -> Reply {
 
 fn status(reply: &Reply) -> Option<u16> {
     match reply {
-        Reply::Status(status) | Reply::Late(status, _) | Reply::Body(status, _, _) => Some(*status),
-        Reply::Hang | Reply::Close => None,
+        Reply::Status(status) | Reply::Late(status, _) | Reply::Body(status, _, _) | Reply::Fields(status, _, _) => {
+            Some(*status)
+        }
+        Reply::Endless => Some(200),
+        Reply::Hang | Reply::Close | Reply::Drip => None,
     }
 }
 

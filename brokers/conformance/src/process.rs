@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_backbone::catalogue::{
-    Catalogue, Order, Origin, RequestSpec, Subscription, SubscriptionSpec, Topic, TopicSpec,
+    Catalogue, OnExhausted, Order, Origin, RequestSpec, Subscription, SubscriptionSpec, Topic, TopicSpec,
 };
 use tidegate_backbone::consume::{Attempt, Consume, Consumer, Delivery, Reason, Silent, Start, Status};
 use tidegate_backbone::publish::{Publisher, Receipt};
@@ -273,6 +273,8 @@ pub(crate) fn subscription(name: &str, topics: &str) -> SubscriptionSpec {
         max_in_flight: 32,
         timeout: Duration::from_secs(15),
         retry: RetryPolicy::default(),
+        on_exhausted: OnExhausted::Continue,
+        reply_to: None,
         dead_letter_topic: TopicName::dead_letter_of(name).expect("cases name valid subscriptions"),
         origin: Origin::Api,
     }

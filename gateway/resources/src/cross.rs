@@ -29,7 +29,7 @@ fn fault(file: &Arc<str>, place: Place, what: String, mend: &str) -> Diagnostic 
 fn check_collisions(collected: &Collected, diagnostics: &mut Vec<Diagnostic>) {
     let of_topics = collected.topics.iter().map(|(topic, mention)| (&topic.origin.file, mention));
     let of_subscriptions = collected.subscriptions.iter().flat_map(|(subscription, sites)| {
-        let mentions = sites.literals.iter().chain(&sites.sink_topic).chain([&sites.dead_letter_topic]);
+        let mentions = sites.literals.iter().chain(sites.targets()).chain([&sites.dead_letter_topic]);
         mentions.map(|mention| (&subscription.origin.file, mention))
     });
     let mut firsts: BTreeMap<String, (&Arc<str>, &Mention)> = BTreeMap::new();
@@ -79,13 +79,17 @@ fn check_cycles(subscriptions: &[(Subscription, Sites)], diagnostics: &mut Vec<D
     };
     // Many subscriptions may share a sink, so its readers are looked for once.
     let mut readers: HashMap<&TopicName, Rc<[usize]>> = HashMap::new();
-    let next: Vec<Rc<[usize]>> = subscriptions
-        .iter()
-        .map(|(_, sites)| match &sites.sink_topic {
-            Some(sink) => Rc::clone(readers.entry(&sink.topic).or_insert_with(|| readers_of(&sink.topic).into())),
-            None => Rc::from([]),
-        })
-        .collect();
+    let mut next: Vec<Rc<[usize]>> = Vec::with_capacity(subscriptions.len());
+    for (_, sites) in subscriptions {
+        let mut of_targets = sites
+            .targets()
+            .map(|target| Rc::clone(readers.entry(&target.topic).or_insert_with(|| readers_of(&target.topic).into())));
+        next.push(match (of_targets.next(), of_targets.next()) {
+            (None, _) => Rc::from([]),
+            (Some(one), None) => one,
+            (Some(one), Some(two)) => one.iter().chain(two.iter()).copied().collect(),
+        });
+    }
     let mut told = HashSet::new();
     for start in 0..subscriptions.len() {
         if told.contains(&start) {
@@ -94,9 +98,11 @@ fn check_cycles(subscriptions: &[(Subscription, Sites)], diagnostics: &mut Vec<D
         let Some(cycle) = shortest_cycle(start, &next) else { continue };
         told.extend(cycle.iter().copied());
         let mut way = String::new();
-        for index in &cycle {
+        for (place, index) in cycle.iter().enumerate() {
             let (subscription, sites) = &subscriptions[*index];
-            let topic = sites.sink_topic.as_ref().map_or("", |sink| sink.written.as_str());
+            let follower = cycle[(place + 1) % cycle.len()];
+            let leads = |target: &&Mention| readers.get(&target.topic).is_some_and(|read| read.contains(&follower));
+            let topic = sites.targets().find(leads).map_or("", |target| target.written.as_str());
             way.push_str(&format!("`{}` to {topic} to ", subscription.name));
         }
         let (subscription, sites) = &subscriptions[start];

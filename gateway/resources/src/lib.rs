@@ -42,7 +42,7 @@ pub use reader::Variables;
 pub use request::{Authorities, Handshake, Header, Mode, Request};
 pub use secret::Secret;
 pub use sink::{HttpSink, Sink};
-pub use subscription::{Delivery, Order, StartFrom, Subscription};
+pub use subscription::{Delivery, OnExhausted, Order, StartFrom, Subscription};
 pub use topic::{Retention, Topic};
 
 pub(crate) use diagnostic::Severity::Error as ErrorSeverity;

@@ -30,6 +30,8 @@ pub struct Subscription {
     pub sink: Sink,
     /// How requests to a sink over HTTP are made.
     pub request: Request,
+    /// Where the replies of its sink are published.
+    pub reply_to: Option<TopicName>,
     /// How they are delivered.
     pub delivery: Delivery,
 }
@@ -45,6 +47,8 @@ pub struct Delivery {
     pub timeout: Duration,
     /// When a failed delivery is attempted again.
     pub retry: RetryPolicy,
+    /// What follows when the attempts of an event are used up.
+    pub on_exhausted: OnExhausted,
     /// Where events go that cannot be delivered.
     pub dead_letter_topic: TopicName,
     /// Where the subscription begins to read when it is new.
@@ -59,6 +63,16 @@ pub enum Order {
     Key,
     /// No event waits for another.
     None,
+}
+
+/// What follows when the attempts of an event are used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnExhausted {
+    /// It is dead-lettered, and its key goes on.
+    #[default]
+    Continue,
+    /// Its key stands still until somebody resumes it.
+    PauseKey,
 }
 
 /// Where a new subscription begins to read.
@@ -81,27 +95,36 @@ pub(crate) struct Sites {
     pub(crate) sink: Place,
     /// The topic of the sink, if it is one.
     pub(crate) sink_topic: Option<Mention>,
+    /// The topic of replies, where there is one.
+    pub(crate) reply_topic: Option<Mention>,
     pub(crate) dead_letter_topic: Mention,
+}
+
+impl Sites {
+    /// The topics that the subscription publishes to.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Mention> {
+        self.sink_topic.iter().chain(&self.reply_topic)
+    }
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Subscription, Sites)> {
     let known = [&["topics", "filters", "sink", "replyTo", "delivery"][..], &request::KEYS].concat();
     let spec = header.required_spec(reader, &known)?;
-    if let Some(field) = spec.get("replyTo") {
-        reader.not_available(&field, "remove it; the body of an answer is not read");
-    }
     let topics = spec.require(reader, "topics", "[orders.placed]").and_then(|field| read_topics(reader, &field));
     let filters = match spec.get("filters") {
         Some(field) => read_filters(reader, &field),
         None => Some(Vec::new()),
     };
     let sink = spec.require(reader, "sink", "http://127.0.0.1:8081/hook").and_then(|field| read_sink(reader, &field));
+    let reply_topic = spec.get("replyTo").map(|field| read_reply_to(reader, &field));
     let delivery_field = spec.get("delivery");
     let mode = delivery_field.as_ref().and_then(|field| read_mode(reader, field));
     let request = request::read(reader, &spec, sink.as_ref().map(|(sink, _)| sink), mode);
     let delivery = read_delivery(reader, delivery_field.as_ref(), &header);
     let (topics, (sink, sink_mention)) = (topics?, sink?);
     let (delivery, dead_letter_topic) = delivery?;
+    let reply_topic = reply_topic.map_or(Some(None), |read| read.map(Some))?;
+    let reply_to = reply_topic.as_ref().map(|mention| mention.topic.clone());
     let sites = Sites {
         literals: topics
             .iter()
@@ -117,6 +140,7 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Subsc
             }
             Sink::Http(_) => None,
         },
+        reply_topic,
         dead_letter_topic,
     };
     let topics = topics.into_iter().map(|(pattern, _)| pattern).collect();
@@ -127,6 +151,7 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Subsc
         filters: filters?,
         sink,
         request: request?,
+        reply_to,
         delivery,
     };
     Some((subscription, sites))
@@ -226,6 +251,17 @@ fn read_mode<'n>(reader: &mut Reader<'_>, delivery: &Field<'n>) -> Option<(Mode,
     Some((mode, field))
 }
 
+fn read_reply_to(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Mention> {
+    let text = reader.text(field)?;
+    let reason = match Sink::parse_shown(&text.value, &text.written) {
+        Ok(Sink::Topic(topic)) => return Some(Mention { topic, written: text.written, place: field.node.place }),
+        Ok(Sink::Http(_)) => "is no topic; replies are published, so write for example `topic://replies`".to_owned(),
+        Err(reason) => reason,
+    };
+    reader.fault_of_text(field, &text, &reason);
+    None
+}
+
 fn read_delivery(
     reader: &mut Reader<'_>,
     field: Option<&Field<'_>>,
@@ -239,6 +275,7 @@ fn read_delivery(
         max_in_flight: limits::DELIVERIES_IN_FLIGHT,
         timeout: limits::DELIVERY_TIMEOUT,
         retry: RetryPolicy::default(),
+        on_exhausted: OnExhausted::Continue,
         dead_letter_topic: mention.topic.clone(),
         from: StartFrom::Latest,
     };
@@ -259,11 +296,9 @@ fn read_delivery(
     if let Some(field) = fields.get("retry") {
         delivery.retry = read_retry(reader, &field).unwrap_or_default();
     }
-    if let Some(field) = fields.get("onExhausted")
-        && reader.choice(&field, &[("continue", false), ("pauseKey", true)]) == Some(true)
-    {
-        let what = format!("`{}: pauseKey` is not available in this version", field.path);
-        reader.fault(field.node.place, what, "write `continue`, or remove the key");
+    if let Some(field) = fields.get("onExhausted") {
+        let choices = [("continue", OnExhausted::Continue), ("pauseKey", OnExhausted::PauseKey)];
+        delivery.on_exhausted = reader.choice(&field, &choices).unwrap_or_default();
     }
     if let Some(field) = fields.get("deadLetterTopic")
         && let Some(named) = read_dead_letter_topic(reader, &field)

@@ -72,12 +72,13 @@ spec:
           AND region IN ('eu', '$${x}')
     - cesql: EXISTS subject
   sink: http://127.0.0.1:8081/hook?token=${env:TOKEN}&plain=$${x}
+  replyTo: topic://order-replies
   delivery:
     order: none
     maxInFlight: 7
     timeout: 1500ms
     retry: {maxAttempts: 3, maxAge: 2h, initial: 100ms, max: 1m30s}
-    onExhausted: continue
+    onExhausted: pauseKey
     deadLetterTopic: orders-dead
     from: 2026-10-21T07:28:00.5Z
 ",
@@ -95,6 +96,7 @@ spec:
     let Sink::Http(sink) = &subscription.sink else { panic!() };
     assert_eq!(sink.uri().query(), Some("token=hush-hush&plain=${x}"));
     assert!(!format!("{resources:?}").contains("hush"));
+    assert_eq!(subscription.reply_to, Some(TopicName::parse("order-replies").unwrap()));
     assert_eq!(
         subscription.delivery,
         Delivery {
@@ -107,6 +109,7 @@ spec:
                 initial: Duration::from_millis(100),
                 max: Duration::from_secs(90),
             },
+            on_exhausted: OnExhausted::PauseKey,
             dead_letter_topic: TopicName::parse("orders-dead").unwrap(),
             from: StartFrom::Time(1_792_567_680_500),
         }
@@ -130,6 +133,7 @@ fn what_is_not_written_has_the_documented_default() {
                 initial: Duration::from_secs(1),
                 max: Duration::from_secs(3_600),
             },
+            on_exhausted: OnExhausted::Continue,
             dead_letter_topic: TopicName::parse("dead.s").unwrap(),
             from: StartFrom::Latest,
         }
@@ -319,8 +323,6 @@ kind: Subscription
 ",
         &[
             "f.yaml:6:9: `spec.sink`: `app://billing/orders` has the scheme `app`, which is not available in this version (use http, https or topic)",
-            "f.yaml:7:3: `spec.replyTo` is not available in this version (remove it; the body of an answer is not read)",
-            "f.yaml:9:18: `spec.delivery.onExhausted: pauseKey` is not available in this version (write `continue`, or remove the key)",
             "f.yaml:10:13: `spec.delivery.retry.policy` is not available in this version (write maxAttempts, maxAge, initial and max out)",
             "f.yaml:11:11: `spec.delivery.from`: `partition=0:17` is neither earliest nor latest nor a time, and positions are not available here in this version (write earliest, latest or a time such as `2026-10-21T07:28:00Z`)",
             "f.yaml:16:20: `spec.topics[1]`: `state.carts` belongs to the gateway and cannot be read in this version (choose another topic)",
@@ -482,6 +484,21 @@ fn each_fault_of_a_subscription_names_its_place_and_its_cure() {
             &[expected],
         );
     }
+}
+
+#[test]
+fn replies_go_to_a_topic_that_does_not_lead_back() {
+    check_faults(
+        "apiVersion: tidegate.dev/v1\nkind: Subscription\nmetadata: {name: a}\nspec: {topics: [asks], sink: 'http://host/', replyTo: 'topic://answers'}\n---\n\
+         apiVersion: tidegate.dev/v1\nkind: Subscription\nmetadata: {name: b}\nspec: {topics: [answers], sink: 'topic://other', replyTo: 'topic://asks'}\n---\n\
+         apiVersion: tidegate.dev/v1\nkind: Subscription\nmetadata: {name: c}\nspec: {topics: [t], sink: 'http://host/', replyTo: 'http://host/'}\n---\n\
+         apiVersion: tidegate.dev/v1\nkind: Subscription\nmetadata: {name: d}\nspec: {topics: [t], sink: 'http://host/', delivery: {onExhausted: stop}}\n",
+        &[
+            "f.yaml:4:30: subscriptions feed each other: `a` to topic://answers to `b` to topic://asks to `a` (send one of them to a topic that none of them reads)",
+            "f.yaml:14:52: `spec.replyTo`: `http://host/` is no topic (replies are published, so write for example `topic://replies`)",
+            "f.yaml:19:67: `spec.delivery.onExhausted`: `stop` is not known here (write one of: continue, pauseKey)",
+        ],
+    );
 }
 
 #[test]

@@ -188,6 +188,17 @@ impl RequestSpec {
     }
 }
 
+/// What follows when the attempts of an event are used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OnExhausted {
+    /// It is dead-lettered, and its key goes on.
+    #[default]
+    Continue,
+    /// Its key stands still until somebody resumes it.
+    PauseKey,
+}
+
 /// What a subscription asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -212,8 +223,14 @@ pub struct SubscriptionSpec {
     pub timeout: Duration,
     /// When to try again, and when to stop.
     pub retry: RetryPolicy,
+    /// What follows when the attempts of an event are used up.
+    #[serde(default)]
+    pub on_exhausted: OnExhausted,
     /// Where events go that cannot be delivered.
     pub dead_letter_topic: TopicName,
+    /// Where replies go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<TopicName>,
     /// Who declared it.
     pub origin: Origin,
 }

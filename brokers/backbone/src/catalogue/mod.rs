@@ -26,7 +26,8 @@ use crate::slot::{Command, CommitError, Expect, Journal};
 
 pub(crate) use entry::Version;
 pub use entry::{
-    HandshakeSpec, Mode, Order, Origin, RequestSpec, Retention, Subscription, SubscriptionSpec, Topic, TopicSpec,
+    HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Subscription, SubscriptionSpec, Topic,
+    TopicSpec,
 };
 
 pub(crate) const TOPIC_PREFIX: &str = "catalogue/topic/";

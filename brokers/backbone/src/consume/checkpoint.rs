@@ -53,7 +53,8 @@ pub(super) struct Exception {
     open: Vec<(u64, u64)>,
 }
 
-/// A lane that fell behind. Times are milliseconds since 1970.
+/// A lane that fell behind. Times are milliseconds since 1970; `first` says nothing where there were no attempts. A
+/// `paused` lane stands still, since `due`, until somebody resumes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ParkedLane {
@@ -62,6 +63,8 @@ pub(super) struct ParkedLane {
     attempts: u32,
     first: u64,
     due: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    paused: bool,
 }
 
 /// Dead letters that need no more attention, as ranges of positions with both ends in them.
@@ -150,8 +153,9 @@ pub(super) fn load(journal: &Journal, uid: u64, partition: &Partition) -> Result
             lane,
             head: Position(parked.head),
             attempts: parked.attempts,
-            first_attempt_at: parked.first,
+            first_attempt_at: (parked.attempts > 0).then_some(parked.first),
             due: parked.due,
+            paused: parked.paused,
         });
     }
     Ok((read_to, checkpoint))
@@ -172,7 +176,7 @@ pub(super) fn put_handled(command: Command, uid: u64, partition: &Partition, han
 pub(super) fn put_parked(command: Command, uid: u64, partition: &Partition, positions: &[(Position, u64)]) -> Command {
     positions.iter().fold(command, |command, (position, due)| {
         let key = format!("{}/{}", partition_key(PARKED, Some(uid), partition), lane_name(LaneKey::Single(*position)));
-        let parked = ParkedLane { v: Version, head: position.0, attempts: 0, first: *due, due: *due };
+        let parked = ParkedLane { v: Version, head: position.0, attempts: 0, first: 0, due: *due, paused: false };
         command.put(key, Expect::Any, write(&parked))
     })
 }
@@ -282,8 +286,9 @@ impl Draft {
                 v: Version,
                 head: parked.head.0,
                 attempts: parked.attempts,
-                first: parked.first_attempt_at,
+                first: parked.first_attempt_at.unwrap_or(0),
                 due: parked.due,
+                paused: parked.paused,
             };
             self.parked.insert(key.into(), write(&value));
         }
@@ -362,6 +367,14 @@ mod tests {
         let exception = Exception { v: Version, read: 7, open: vec![(1, 3)] };
         let text = String::from_utf8(write(&exception).to_vec()).unwrap();
         assert_eq!(text, r#"{"v":1,"read":7,"open":[[1,3]]}"#);
+        let parked = ParkedLane { v: Version, head: 7, attempts: 2, first: 10, due: 20, paused: false };
+        let text = r#"{"v":1,"head":7,"attempts":2,"first":10,"due":20}"#;
+        assert_eq!(write(&parked), text.as_bytes(), "as versions wrote it that knew no paused lanes");
+        assert_eq!(read::<ParkedLane>(b"k", text.as_bytes()).unwrap(), parked);
+        let paused = ParkedLane { paused: true, ..parked };
+        let text = r#"{"v":1,"head":7,"attempts":2,"first":10,"due":20,"paused":true}"#;
+        assert_eq!(write(&paused), text.as_bytes());
+        assert_eq!(read::<ParkedLane>(b"k", text.as_bytes()).unwrap(), paused);
         assert!(read::<Exception>(b"k", br#"{"v":2,"read":7,"open":[]}"#).is_err());
         assert!(read::<Exception>(b"k", br#"{"v":1,"read":7,"open":[],"more":1}"#).is_err());
     }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tidegate_routing::TopicName;
+use tidegate_routing::breaker::{self, Breaker, Permit};
 use tidegate_routing::filter::matches_all;
 use tidegate_routing::partition::{KeyFrom, key_of};
-use tidegate_schemas::Event;
+use tidegate_routing::{RetryBudget, TopicName, schedule};
+use tidegate_schemas::{Event, limits};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -20,7 +21,10 @@ pub(crate) use find::Found;
 use super::progress::{Checkpoint, LaneKey, Load, Offered, Progress, Queued, Taken};
 use crate::budget::{Account, Budget};
 use crate::catalogue::{Order, Subscription, Topic};
+use crate::environment::{Clock, Environment};
 use crate::log::{LogId, Position};
+
+const DELAY_MAX_MILLISECONDS: u64 = limits::DELAY_MAX.as_secs() * 1_000;
 
 /// One topic partition, as everything here names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,8 +65,23 @@ pub(crate) enum Gate {
     Open,
     /// Somebody or an answer stopped them, for that reason, until somebody resumes.
     Paused(String),
-    /// The sink cannot be reached: one goes out as a probe when its time (milliseconds since 1970) has come.
-    Unreachable { probe_at: u64, probing: bool },
+    /// The sink is at fault, and only probes go out.
+    Breaker(breaker::Open),
+}
+
+/// What an attempt showed of the sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Nothing: there was none.
+    Nothing,
+    /// It answered for this event.
+    Success,
+    /// It refused the request, whatever the event.
+    Refused,
+    /// It failed in a way that another try may mend.
+    Failure,
+    /// There was no connection.
+    Unreachable,
 }
 
 #[derive(Debug)]
@@ -73,7 +92,10 @@ struct State {
     /// The entry that is asked first for the next delivery, so that no partition waits for another.
     turn: usize,
     in_flight: u32,
-    gate: Gate,
+    /// Why somebody stopped it, where somebody did.
+    paused: Option<String>,
+    breaker: Breaker,
+    budget: RetryBudget,
     closed: bool,
 }
 
@@ -83,6 +105,7 @@ pub(crate) struct Core {
     /// Its number in the matching index of this process.
     pub(crate) number: u32,
     pub(crate) uid: u64,
+    clock: Arc<dyn Clock>,
     memory: Budget,
     state: Mutex<State>,
     /// Whether somebody takes its deliveries.
@@ -115,8 +138,8 @@ pub(crate) struct Outgoing {
     pub(crate) partition: Partition,
     pub(crate) taken: Taken,
     pub(crate) redriven: bool,
-    /// It finds out whether the sink can be reached again.
-    pub(crate) probe: bool,
+    /// It finds out whether the sink is well again, which was found at fault for that cause.
+    pub(crate) probe: Option<breaker::Cause>,
 }
 
 /// What a checkpoint says of one partition.
@@ -127,6 +150,32 @@ pub(crate) struct Standing {
     pub(crate) read: Option<Position>,
     pub(crate) routed: Position,
     pub(crate) progress: Checkpoint,
+}
+
+/// How a subscription stands in memory.
+#[derive(Debug)]
+pub(crate) struct Depth {
+    /// Events that wait.
+    pub(crate) queued: usize,
+    /// Keys that wait for their time.
+    pub(crate) parked: usize,
+    /// Keys that wait for somebody who resumes them.
+    pub(crate) paused_keys: usize,
+    /// Deliveries that are out.
+    pub(crate) in_flight: u32,
+    pub(crate) gate: Gate,
+}
+
+/// A key that stands still.
+#[derive(Clone, Debug)]
+pub(crate) struct PausedLane {
+    pub(crate) partition: Partition,
+    pub(crate) key_from: KeyFrom,
+    pub(crate) lane: LaneKey,
+    /// Where it stands.
+    pub(crate) position: Position,
+    pub(crate) attempts: u32,
+    pub(crate) since: u64,
 }
 
 /// What [`Core::take`] found.
@@ -141,8 +190,9 @@ pub(crate) enum Take {
 }
 
 impl Core {
-    pub(crate) fn new(number: u32, subscription: Arc<Subscription>, memory: Budget) -> Self {
-        let gate = subscription.paused.clone().map_or(Gate::Open, Gate::Paused);
+    pub(crate) fn new(number: u32, subscription: Arc<Subscription>, environment: &Environment) -> Self {
+        let paused = subscription.paused.clone();
+        let (clock, memory) = (Arc::clone(&environment.clock), environment.memory.clone());
         Self {
             number,
             uid: subscription.uid,
@@ -153,9 +203,12 @@ impl Core {
                 by_partition: HashMap::new(),
                 turn: 0,
                 in_flight: 0,
-                gate,
+                paused,
+                breaker: Breaker::default(),
+                budget: RetryBudget::new(clock.unix_milliseconds()),
                 closed: false,
             }),
+            clock,
             consumed: AtomicBool::new(false),
             lost: AtomicU64::new(0),
             ready: Notify::new(),
@@ -196,6 +249,11 @@ impl Core {
 
     pub(crate) fn subscription(&self) -> Arc<Subscription> {
         Arc::clone(&self.state.lock().subscription)
+    }
+
+    /// Whether somebody stopped it.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.state.lock().paused.is_some()
     }
 
     /// Whether its filters pass an event of a topic that it reads.
@@ -260,10 +318,20 @@ impl Core {
         let order = state.subscription.spec.order;
         let Some(&index) = state.by_partition.get(partition) else { return Offered::Passed };
         let entry = &mut state.entries[index];
-        let lane = lane_of(order, entry.key_from, position, event);
+        let now = self.clock.unix_milliseconds();
+        let delayed = schedule::deliver_at(event).filter(|due| *due > now);
         entry.progress.memory_is_short(!self.memory.has_room(Account::Reads));
-        let offered = entry.progress.offer(lane, position, appended_at, event);
+        let offered = match delayed {
+            // Nobody may be made to wait for what a client of the broker wrote without asking here.
+            Some(due) => entry.progress.delay(position, due.min(now.saturating_add(DELAY_MAX_MILLISECONDS))),
+            None => entry.progress.offer(lane_of(order, entry.key_from, position, event), position, appended_at, event),
+        };
         match offered {
+            Offered::Passed if delayed.is_some() => {
+                drop(state);
+                // The feeder keeps its time.
+                self.feed.notify_one();
+            }
             Offered::Queued => {
                 drop(state);
                 self.ready.notify_one();
@@ -329,11 +397,13 @@ impl Core {
             return None;
         }
         let mut work = Work::default();
-        match state.gate {
-            Gate::Paused(_) => return Some(work),
-            Gate::Unreachable { probe_at, probing: false } if probe_at <= now => self.ready.notify_one(),
-            Gate::Unreachable { probe_at, probing: false } => work.next_due = Some(probe_at),
-            Gate::Unreachable { .. } | Gate::Open => {}
+        if state.paused.is_some() {
+            return Some(work);
+        }
+        match state.breaker.permit(now) {
+            Permit::Probe(_) => self.ready.notify_one(),
+            Permit::Wait(probe_at) => work.next_due = probe_at,
+            Permit::All => {}
         }
         // Twice what can be out at once keeps the lanes busy while the next are loaded.
         let active_max = state.subscription.spec.max_in_flight as usize * 2;
@@ -365,21 +435,24 @@ impl Core {
         if state.closed {
             return Take::Closed;
         }
-        match state.gate {
-            Gate::Open => {}
-            Gate::Paused(_) | Gate::Unreachable { probing: true, .. } => return Take::Wait(None),
-            Gate::Unreachable { probe_at, .. } if probe_at > now => return Take::Wait(Some(probe_at)),
-            Gate::Unreachable { .. } => {}
+        if state.paused.is_some() {
+            return Take::Wait(None);
         }
+        let probe = match state.breaker.permit(now) {
+            Permit::All => None,
+            Permit::Probe(cause) => Some(cause),
+            Permit::Wait(until) => return Take::Wait(until),
+        };
         if state.in_flight >= state.subscription.spec.max_in_flight {
             return Take::Wait(None);
         }
-        let probe = matches!(state.gate, Gate::Unreachable { .. });
+        let retries = state.budget.ready_at(now);
         let count = state.entries.len();
         for step in 0..count {
             let index = (state.turn + step) % count;
             let entry = &mut state.entries[index];
-            let Some(taken) = entry.progress.take() else { continue };
+            let Some(taken) = entry.progress.take(retries.is_ok()) else { continue };
+            let is_retry = taken.attempts > 0;
             let room = matches!(entry.feed, Feed::Own(_)) && entry.progress.has_room() || entry.progress.has_due(now);
             let outgoing = Outgoing {
                 entry: index,
@@ -390,12 +463,17 @@ impl Core {
             };
             state.turn = (index + 1) % count;
             state.in_flight += 1;
-            if let Gate::Unreachable { probing, .. } = &mut state.gate {
-                *probing = true;
+            if is_retry {
+                state.budget.retry();
+            } else {
+                state.budget.first();
+            }
+            if probe.is_some() {
+                state.breaker.probe();
             }
             // One permit stands for any number of events that became ready while nobody waited: whoever took one wakes
             // the next.
-            let more = state.gate == Gate::Open
+            let more = probe.is_none()
                 && state.in_flight < state.subscription.spec.max_in_flight
                 && state.entries.iter().any(|entry| entry.progress.has_ready());
             drop(state);
@@ -407,47 +485,44 @@ impl Core {
             }
             return Take::Now(Box::new(outgoing));
         }
-        Take::Wait(None)
+        let waits_for_budget = state.entries.iter().any(|entry| entry.progress.has_retry());
+        Take::Wait(retries.err().filter(|_| waits_for_budget))
     }
 
-    /// Settles an event that went out, and opens the gate if its sink had been out of reach and `reached` is true.
-    pub(crate) fn settle(&self, outgoing: Outgoing, reached: bool, change: impl FnOnce(&mut Progress, Taken)) {
+    /// Settles an event that went out.
+    pub(crate) fn settle(&self, outgoing: Outgoing, heard: Heard, now: u64, change: impl FnOnce(&mut Progress, Taken)) {
         let mut state = self.state.lock();
         state.in_flight -= 1;
-        change(&mut state.entries[outgoing.entry].progress, outgoing.taken);
-        match &mut state.gate {
-            gate @ Gate::Unreachable { .. } if reached => *gate = Gate::Open,
-            // However it ended, the next probe does not wait for this one any more.
-            Gate::Unreachable { probing, .. } if outgoing.probe => *probing = false,
-            _ => {}
+        let key = match outgoing.taken.lane {
+            LaneKey::Key(hash) => hash,
+            LaneKey::Single(position) => (outgoing.entry as u128 + 1) << 64 | u128::from(position.0),
+        };
+        let was_probe = outgoing.probe.is_some();
+        match heard {
+            Heard::Nothing => state.breaker.release(was_probe),
+            Heard::Success | Heard::Refused => state.breaker.record(breaker::Heard::Success, was_probe, now),
+            Heard::Failure => state.breaker.record(breaker::Heard::Failure { key }, was_probe, now),
+            Heard::Unreachable => state.breaker.record(breaker::Heard::Unreachable, was_probe, now),
         }
+        if outgoing.taken.attempts > 0 && matches!(heard, Heard::Success | Heard::Nothing | Heard::Unreachable) {
+            // It was none that the sink could not take.
+            state.budget.succeeded();
+        }
+        change(&mut state.entries[outgoing.entry].progress, outgoing.taken);
         drop(state);
         self.ready.notify_one();
-        self.feed.notify_one();
-    }
-
-    /// The sink cannot be reached: nothing goes out but a probe after each interval.
-    pub(crate) fn unreachable(&self, probe_at: u64) {
-        let mut state = self.state.lock();
-        match &mut state.gate {
-            Gate::Paused(_) => {}
-            // Others that were out when the sink went away come back while a probe is out, which goes on.
-            Gate::Unreachable { probe_at: next, .. } => *next = probe_at,
-            gate @ Gate::Open => *gate = Gate::Unreachable { probe_at, probing: false },
-        }
-        drop(state);
-        // The feeder keeps the time of the probe.
+        // It also keeps the time of the next probe.
         self.feed.notify_one();
     }
 
     /// Replaces the declaration, and stops or resumes deliveries by its `paused`.
     pub(crate) fn update(&self, subscription: Arc<Subscription>) {
         let mut state = self.state.lock();
-        state.gate = match (&subscription.paused, &state.gate) {
-            (Some(reason), _) => Gate::Paused(reason.clone()),
-            (None, Gate::Paused(_)) => Gate::Open,
-            (None, gate) => gate.clone(),
-        };
+        if state.paused.is_some() && subscription.paused.is_none() {
+            // Whoever resumes it has mended something, so the sink is not held to what it did before.
+            state.breaker = Breaker::default();
+        }
+        state.paused = subscription.paused.clone();
         state.subscription = subscription;
         drop(state);
         self.ready.notify_one();
@@ -463,7 +538,7 @@ impl Core {
 
     /// Each partition with how far it was read and what must outlive the process. `routed` says how far a partition was
     /// routed, asked before this is called.
-    pub(crate) fn checkpoint(&self, now: u64, routed: impl Fn(&Partition) -> Position) -> Vec<Standing> {
+    pub(crate) fn checkpoint(&self, routed: impl Fn(&Partition) -> Position) -> Vec<Standing> {
         let state = self.state.lock();
         let standing = |entry: &Entry| {
             let routed = routed(&entry.partition);
@@ -472,7 +547,7 @@ impl Core {
                 Feed::Router(from) => from.max(routed),
             };
             let read = entry.progress.read(read);
-            let mut progress = entry.progress.checkpoint(now);
+            let mut progress = entry.progress.checkpoint();
             if entry.redrive_only {
                 progress.open.clear();
             }
@@ -487,16 +562,48 @@ impl Core {
         state.entries.iter().enumerate().filter(known).map(|(_, entry)| standing(entry)).collect()
     }
 
-    /// How it stands: events waiting in memory, keys waiting for a retry, deliveries out, and its gate.
-    pub(crate) fn depth(&self) -> (usize, usize, u32, Gate) {
+    /// How it stands.
+    pub(crate) fn depth(&self) -> Depth {
         let state = self.state.lock();
-        let (mut queued, mut parked) = (0, 0);
+        let gate = match (&state.paused, state.breaker.as_open()) {
+            (Some(reason), _) => Gate::Paused(reason.clone()),
+            (None, Some(open)) => Gate::Breaker(open),
+            (None, None) => Gate::Open,
+        };
+        let mut depth = Depth { queued: 0, parked: 0, paused_keys: 0, in_flight: state.in_flight, gate };
         for entry in &state.entries {
-            let (events, keys) = entry.progress.depth();
-            queued += events;
-            parked += keys;
+            let (events, keys, paused) = entry.progress.depth();
+            depth.queued += events;
+            depth.parked += keys;
+            depth.paused_keys += paused;
         }
-        (queued, parked, state.in_flight, state.gate.clone())
+        depth
+    }
+
+    /// The keys that are paused.
+    pub(crate) fn paused_lanes(&self) -> Vec<PausedLane> {
+        let state = self.state.lock();
+        let lanes = state.entries.iter().flat_map(|entry| {
+            entry.progress.paused().map(|(lane, position, attempts, since)| PausedLane {
+                partition: entry.partition.clone(),
+                key_from: entry.key_from,
+                lane,
+                position,
+                attempts,
+                since,
+            })
+        });
+        lanes.collect()
+    }
+
+    /// Lets a paused key go on, with the event that it stands at, or behind it. Gives whether it did.
+    pub(crate) fn resume_lane(&self, lane: &PausedLane, skip: bool) -> bool {
+        let now = self.clock.unix_milliseconds();
+        let resumed = self.with(&lane.partition, |entry| {
+            if skip { entry.progress.skip(lane.lane, lane.position) } else { entry.progress.resume(lane.lane, now) }
+        });
+        self.feed.notify_one();
+        resumed.unwrap_or(false)
     }
 
     /// Dead letters that were sent again and are not settled.
@@ -561,6 +668,8 @@ impl Core {
 
 fn lane_of(order: Order, key_from: KeyFrom, position: Position, event: &Event) -> LaneKey {
     match (order, key_of(event, key_from)) {
+        // One that is to come later must not hold up those that are to come now.
+        _ if schedule::deliver_at(event).is_some() => LaneKey::Single(position),
         (Order::Key, Some(key)) => LaneKey::Key(xxh3_128(key.as_bytes())),
         _ => LaneKey::Single(position),
     }

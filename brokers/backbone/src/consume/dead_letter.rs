@@ -20,6 +20,8 @@ pub enum Reason {
     Exhausted,
     /// It came round in a circle of topics.
     Loop,
+    /// Its `expirytime` passed before the sink took it.
+    Expired,
 }
 
 impl Reason {
@@ -29,6 +31,7 @@ impl Reason {
             Self::Rejected => "rejected",
             Self::Exhausted => "exhausted",
             Self::Loop => "loop",
+            Self::Expired => "expired",
         }
     }
 }

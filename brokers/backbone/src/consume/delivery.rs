@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use tidegate_schemas::{Event, limits};
+use tidegate_routing::breaker::Cause as BreakerCause;
+use tidegate_routing::schedule;
+use tidegate_schemas::Event;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Shared;
-use super::core::{Core, Outgoing, Take};
+use super::core::{Core, Heard, Outgoing, Take};
 use super::dead_letter::{self, Cause, Reason};
 use super::outcomes::{Ending, Outcome};
 use super::progress::{Progress, Taken};
@@ -71,6 +73,12 @@ impl Delivery {
         self.outgoing().taken.attempts + 1
     }
 
+    /// Whether this finds out if a sink that failed whatever it was sent is well again. Then a failure that another try
+    /// may mend counts no attempt.
+    pub fn is_probe(&self) -> bool {
+        self.outgoing().probe == Some(BreakerCause::Failing)
+    }
+
     /// How long ago the first attempt began.
     pub fn age(&self) -> Duration {
         let now = self.shared.environment.clock.unix_milliseconds();
@@ -89,37 +97,83 @@ impl Delivery {
     /// The sink took the event.
     pub fn done(mut self, attempt: &Attempt) {
         self.tell(attempt, Ending::Done);
-        self.settle(true, |progress, taken| progress.done(taken.lane, taken.position));
+        self.settle(Heard::Success, |progress, taken| progress.done(taken.lane, taken.position));
     }
 
-    /// The event is to be tried again after that time; its lane waits for it, and no other does.
-    pub fn retry(mut self, after: Duration, attempt: &Attempt) {
-        self.tell(attempt, Ending::Retry);
+    /// The sink failed: the event is to be tried again after that time; its lane waits for it, and no other does. Where
+    /// it was a probe ([`Delivery::is_probe`]) nothing is counted, and it is tried again when it is its turn.
+    pub fn retry(self, after: Duration, attempt: &Attempt) {
+        self.again(after, attempt, Heard::Failure);
+    }
+
+    /// As [`Delivery::retry`], where the sink did not fail but refused the request, whatever the event.
+    pub fn refused(self, after: Duration, attempt: &Attempt) {
+        self.again(after, attempt, Heard::Refused);
+    }
+
+    fn again(mut self, after: Duration, attempt: &Attempt, heard: Heard) {
+        let counts = heard != Heard::Failure || !self.is_probe();
+        self.tell(attempt, if counts { Ending::Retry } else { Ending::Probe });
         let due = self.began_at.saturating_add(milliseconds(attempt.took)).saturating_add(milliseconds(after));
         let began_at = self.began_at;
-        self.settle(true, |progress, taken| progress.retry(taken.lane, &taken, began_at, due));
+        self.settle(heard, |progress, taken| {
+            if counts {
+                progress.retry(taken.lane, &taken, began_at, due);
+            } else {
+                // Behind others, so that the next probe is another event.
+                progress.release_last(taken.lane, taken);
+            }
+        });
     }
 
     /// The sink could not be reached. That is not the event's failure: no attempt is counted, and nothing more goes out
-    /// but a probe every [`limits::SINK_PROBE_INTERVAL`] until one comes through.
+    /// but probes ([`tidegate_routing::breaker`]) until one comes through.
     pub fn unreachable(mut self, attempt: &Attempt) {
         self.tell(attempt, Ending::Unreachable);
-        let now = self.shared.environment.clock.unix_milliseconds();
-        self.core.unreachable(now.saturating_add(milliseconds(limits::SINK_PROBE_INTERVAL)));
-        self.give_back();
+        self.give_back(Heard::Unreachable);
+    }
+
+    /// The attempts of the event are used up: its key stands still, the event first, until somebody resumes it
+    /// ([`Consume::resume_keys`](super::Consume::resume_keys)). Others go on.
+    pub fn pause_key(mut self, attempt: &Attempt) {
+        self.tell(attempt, Ending::KeyPaused);
+        let (began_at, now) = (self.began_at, self.shared.environment.clock.unix_milliseconds());
+        self.settle(Heard::Failure, |progress, taken| progress.pause(taken.lane, &taken, began_at, now));
+    }
+
+    /// Whether it was a dead letter that somebody sent again.
+    pub fn is_redriven(&self) -> bool {
+        self.outgoing().redriven
+    }
+
+    /// Since when the event is of no use, in milliseconds since 1970, where its `expirytime` has passed. Whoever
+    /// redrives a dead letter wants it all the same.
+    pub fn expired_at(&self) -> Option<u64> {
+        schedule::expires_at(&self.event).filter(|at| *at <= self.began_at && !self.is_redriven())
+    }
+
+    /// The event has expired and was not tried: it goes to the dead-letter topic.
+    pub async fn expire(self) {
+        let detail = "its expirytime passed before it could be delivered".to_owned();
+        self.bury(Reason::Expired, &Attempt { detail, ..Attempt::default() }).await;
     }
 
     /// The sink answered in a way that pauses the subscription. The event is not at fault: no attempt is counted, and it goes
     /// out again when somebody resumes.
     pub fn pauses(mut self, attempt: &Attempt) {
         self.tell(attempt, Ending::Paused);
-        self.give_back();
+        self.give_back(Heard::Nothing);
     }
 
     /// The event goes to the subscription's dead-letter topic. It is settled only when it is durable there; until then
     /// it is tried again, and given back if the process stops first.
-    pub async fn dead_letter(mut self, reason: Reason, attempt: &Attempt) {
+    pub async fn dead_letter(self, reason: Reason, attempt: &Attempt) {
+        self.bury(reason, attempt).await;
+    }
+
+    async fn bury(mut self, reason: Reason, attempt: &Attempt) {
         let (topic, partition, position) = self.place();
+        let tried = reason != Reason::Expired;
         let cause = Cause {
             subscription: self.subscription.spec.name.clone(),
             sink: self.subscription.spec.sink.clone(),
@@ -129,7 +183,7 @@ impl Delivery {
             reason,
             status: attempt.status,
             detail: attempt.detail.clone(),
-            attempts: self.attempt(),
+            attempts: self.outgoing().taken.attempts + u32::from(tried),
             first_attempt_at: self.first_attempt_at(),
             last_attempt_at: self.shared.environment.clock.unix_milliseconds(),
             edited_from: None,
@@ -139,8 +193,13 @@ impl Delivery {
             return;
         }
         self.shared.observer.dead_letter(&self.subscription.spec.name, reason);
-        self.tell(attempt, Ending::Dead);
-        self.settle(true, |progress, taken| progress.done(taken.lane, taken.position));
+        self.tell(attempt, if tried { Ending::Dead } else { Ending::Expired });
+        let heard = match reason {
+            Reason::Rejected | Reason::Loop => Heard::Success,
+            Reason::Exhausted => Heard::Failure,
+            Reason::Expired => Heard::Nothing,
+        };
+        self.settle(heard, |progress, taken| progress.done(taken.lane, taken.position));
     }
 
     fn tell(&self, attempt: &Attempt, ending: Ending) {
@@ -156,7 +215,7 @@ impl Delivery {
             position: position.0,
             source: self.event.source().to_string(),
             id: self.event.id().to_string(),
-            attempt: self.attempt(),
+            attempt: if ending == Ending::Expired { self.attempt() - 1 } else { self.attempt() },
             ending,
             status: attempt.status,
             detail: attempt.detail.clone(),
@@ -165,24 +224,25 @@ impl Delivery {
         self.shared.outcomes.push(outcome);
     }
 
-    fn settle(&mut self, reached: bool, change: impl FnOnce(&mut Progress, Taken)) {
+    fn settle(&mut self, heard: Heard, change: impl FnOnce(&mut Progress, Taken)) {
         if let Some(outgoing) = self.outgoing.take() {
-            self.core.settle(*outgoing, reached, change);
+            self.core.settle(*outgoing, heard, self.shared.environment.clock.unix_milliseconds(), change);
         }
     }
 
-    fn give_back(&mut self) {
-        self.settle(false, |progress, taken| progress.release(taken.lane, taken));
+    fn give_back(&mut self, heard: Heard) {
+        self.settle(heard, |progress, taken| progress.release(taken.lane, taken));
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.give_back();
+        self.give_back(Heard::Nothing);
     }
 }
 
-async fn write_letter(
+/// Writes a dead letter, however long it takes; false where it cannot be made or the process stops first.
+pub(super) async fn write_letter(
     shared: &Arc<Shared>,
     subscription: &Subscription,
     event: &Arc<Event>,

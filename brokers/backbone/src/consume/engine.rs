@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
 use parking_lot::Mutex;
+use tidegate_routing::breaker::{Cause as BreakerCause, Open};
 use tidegate_routing::{Filter, Matcher, SubscriptionId, TopicName};
 use tidegate_schemas::limits;
 use tokio::sync::Semaphore;
@@ -15,7 +16,7 @@ use tracing::{info, warn};
 
 use super::Shared;
 use super::checkpoint::{self, Draft};
-use super::core::{Core, Gate, Partition};
+use super::core::{Core, Depth, Gate, Partition};
 use super::delivery::Consumer;
 use super::feeder;
 use super::index::Index;
@@ -54,7 +55,18 @@ pub enum Standing {
     /// They were stopped, for that reason.
     Paused(String),
     /// The sink cannot be reached; it is probed.
-    Unreachable,
+    Unreachable(Probing),
+    /// The sink fails whatever it is sent; it is probed.
+    BreakerOpen(Probing),
+}
+
+/// How a sink at fault is probed; times are milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probing {
+    /// Since when deliveries wait.
+    pub since: u64,
+    /// When the next probe goes out, or when the one went out that is out now.
+    pub probe_at: u64,
 }
 
 /// How a subscription stands.
@@ -64,10 +76,12 @@ pub struct Status {
     pub standing: Standing,
     /// Events in memory that wait for their turn.
     pub queued: usize,
-    /// Keys, and events without a key, that wait for a retry.
+    /// Keys, and events without a key, that wait for a retry, and events that are to be delivered later.
     pub parked: usize,
     /// Dead letters that were sent again and are not settled.
     pub redriving: usize,
+    /// Keys, and events without a key, that stand still until somebody resumes them.
+    pub paused_keys: usize,
     /// Deliveries that are out.
     pub in_flight: u32,
     /// Events between what it has read and what is routed, over all its partitions.
@@ -155,7 +169,7 @@ impl Consume {
 
     fn core_of(&self, subscription: &Arc<Subscription>) -> Arc<Core> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Core::new(number, Arc::clone(subscription), self.shared.environment.memory.clone()))
+        Arc::new(Core::new(number, Arc::clone(subscription), &self.shared.environment))
     }
 
     /// Tells which topics a subscription takes in; wildcards never take in a dead-letter topic. To be made once for all
@@ -444,7 +458,7 @@ impl Consume {
         core.close();
         self.leave(&core);
         let until = tokio::time::Instant::now() + subscription.spec.timeout + Duration::from_secs(1);
-        while core.depth().2 > 0 && tokio::time::Instant::now() < until {
+        while core.depth().in_flight > 0 && tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -456,21 +470,34 @@ impl Consume {
         Some(Consumer::new(Arc::clone(&self.shared), core))
     }
 
+    /// Whether a subscription takes an event of that topic and is not paused.
+    pub fn is_wanted(&self, topic: &TopicName, event: &tidegate_schemas::Event) -> bool {
+        let routing = self.shared.routing.load();
+        let mut matched = Vec::new();
+        routing.matcher.matches(topic, event, &mut matched);
+        let runs = |id: &SubscriptionId| routing.cores.get(&id.0).is_some_and(|core| !core.is_paused());
+        matched.iter().any(runs)
+    }
+
     /// How a subscription stands.
     pub fn status(&self, uid: u64) -> Option<Status> {
         let core = self.shared.cores.lock().get(&uid).cloned()?;
-        let (queued, parked, in_flight, gate) = core.depth();
+        let Depth { queued, parked, paused_keys, in_flight, gate } = core.depth();
         let standing = match gate {
             Gate::Open => Standing::Active,
             Gate::Paused(reason) => Standing::Paused(reason),
-            Gate::Unreachable { .. } => Standing::Unreachable,
+            Gate::Breaker(Open { cause, since, probe_at }) => match cause {
+                BreakerCause::Unreachable => Standing::Unreachable(Probing { since, probe_at }),
+                BreakerCause::Failing => Standing::BreakerOpen(Probing { since, probe_at }),
+            },
         };
         let behind = core
             .behind()
             .into_iter()
             .filter_map(|(partition, read)| Some(self.shared.router(&partition)?.peek().0.saturating_sub(read.0)))
             .sum();
-        Some(Status { standing, queued, parked, redriving: core.redriving(), in_flight, behind, trimmed: core.lost() })
+        let (redriving, trimmed) = (core.redriving(), core.lost());
+        Some(Status { standing, queued, parked, redriving, paused_keys, in_flight, behind, trimmed })
     }
 
     /// What the catalogue holds.
@@ -508,11 +535,10 @@ impl Consume {
 
     /// Writes progress down as it is now. Routed positions are taken first: what a subscription is found to hold
     /// afterwards can only be more.
-    async fn checkpoint(&self) -> std::result::Result<(), CommitError> {
+    pub(super) async fn checkpoint(&self) -> std::result::Result<(), CommitError> {
         self.shared.outcomes.flush(&self.shared.index).await;
         let routers: Vec<_> = self.shared.routers.lock().values().cloned().collect();
         let cores: Vec<_> = self.shared.cores.lock().values().cloned().collect();
-        let now = self.shared.environment.clock.unix_milliseconds();
         let view = self.shared.catalogue.view().clone();
         let mut draft = Draft::new(view.subscriptions.values().map(|subscription| subscription.uid));
         let mut routed = HashMap::new();
@@ -522,7 +548,7 @@ impl Consume {
             routed.insert(router.partition.clone(), position);
         }
         for core in cores {
-            for standing in core.checkpoint(now, |partition| routed.get(partition).copied().unwrap_or_default()) {
+            for standing in core.checkpoint(|partition| routed.get(partition).copied().unwrap_or_default()) {
                 draft.subscription(core.uid, &standing);
             }
         }

@@ -12,6 +12,7 @@ use tracing::warn;
 use super::Shared;
 use super::core::{Core, Feed, Partition};
 use super::dedupe::{Window, identity};
+use super::outcomes::{Ending, Outcome};
 use super::progress::{LOAD_BYTES, LOAD_EVENTS, LaneKey, Load, Offered, Queued};
 use super::router::{READ_BYTES, Router, open_judged};
 use crate::error::{ErrorKind, Result};
@@ -80,6 +81,8 @@ pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semap
                     _ => None,
                 };
                 if let Some(until) = lost_until {
+                    let range = (wanted.from, wanted.from.next());
+                    trimmed(&shared, &core, &partition, range, "it was trimmed while it waited for its next attempt");
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, position = %wanted.from, %until, %error,
                         "an event that waited for a retry was trimmed and is lost to this subscription");
                     // How many of its lane were behind it nobody knows any more.
@@ -100,6 +103,8 @@ pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semap
                 if let ErrorKind::PositionLost { earliest } = error.kind() {
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %from, to = %earliest,
                         "events were trimmed before this subscription had them");
+                    let range = (from, *earliest);
+                    trimmed(&shared, &core, &partition, range, "trimmed before this subscription had read so far");
                     core.read_to(&partition, *earliest);
                 } else {
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %error, "cannot read; trying again");
@@ -132,6 +137,35 @@ pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semap
             }
         }
     }
+}
+
+/// Tells that events are lost to a subscription. Nothing is known of them but their places, so that there is no dead
+/// letter: it would be one without an event.
+fn trimmed(shared: &Shared, core: &Core, partition: &Partition, (from, until): (Position, Position), what: &str) {
+    let count = until.0.saturating_sub(from.0);
+    let detail = if count > 1 {
+        format!("{count} positions were {what}; which it wanted is not known")
+    } else {
+        what.to_owned()
+    };
+    let subscription = core.subscription();
+    let outcome = Outcome {
+        epoch: shared.journal.epoch(),
+        at: shared.environment.clock.unix_milliseconds(),
+        took: 0,
+        subscription: subscription.spec.name.to_string(),
+        uid: Some(subscription.uid),
+        topic: partition.topic.to_string(),
+        partition: partition.number,
+        position: from.0,
+        source: String::new(),
+        id: String::new(),
+        attempt: 0,
+        ending: Ending::Trimmed,
+        status: None,
+        detail,
+    };
+    shared.outcomes.push(outcome);
 }
 
 /// Takes one batch in, or joins the router where nothing is left between.

@@ -8,7 +8,11 @@
 //! | memory is bounded | [`tidegate_schemas::limits::DELIVERY_QUEUE_EVENTS`], [`tidegate_schemas::limits::DELIVERY_QUEUE_BYTES`] and [`tidegate_schemas::limits::PARKED_KEYS`] for each subscription and partition; what does not fit stays in the log |
 //! | duplicates are dropped | `dedupe`: by (`source`, `id`) within the topic's window, a function of the log alone |
 //! | a crash costs redelivery, never loss | `checkpoint`: one commit at most every [`tidegate_schemas::limits::CHECKPOINT_INTERVAL`] |
-//! | a sink that is down is not the events' failure | [`Delivery::unreachable`]: nothing is counted, a probe goes out every [`tidegate_schemas::limits::SINK_PROBE_INTERVAL`] |
+//! | a sink that is down or fails everything is not the events' failure | [`tidegate_routing::breaker`]: what waits counts nothing, a probe goes out at least every [`tidegate_schemas::limits::SINK_PROBE_INTERVAL`] |
+//!
+//! An event whose attempts are used up is dead-lettered, or stops its key until somebody resumes it (`keys`), as the
+//! subscription says. One with a `deliverat` is parked by reference and handed out when it is due, without order; one
+//! whose `expirytime` has passed is dead-lettered instead of tried.
 //!
 //! Not promised: exactly once; the number of attempts after a crash (it is at least what is told); order between keys.
 
@@ -20,6 +24,7 @@ mod delivery;
 mod engine;
 mod feeder;
 mod index;
+mod keys;
 mod lag;
 mod letters;
 mod observe;
@@ -45,7 +50,8 @@ use crate::slot::Journal;
 
 pub use self::dead_letter::{ATTRIBUTE as DEAD_LETTER_ATTRIBUTE, Cause, Reason, open as open_dead_letter};
 pub use self::delivery::{Attempt, Consumer, Delivery};
-pub use self::engine::{Consume, Standing, Start, Status};
+pub use self::engine::{Consume, Probing, Standing, Start, Status};
+pub use self::keys::{Head, PausedKey, Which};
 pub use self::lag::Lag;
 pub use self::letters::{
     DeadLetter, Group as DeadLetterGroup, Kind as DeadLetterKind, LetterId, Redrive, Redriven, Selection,

@@ -43,6 +43,17 @@ pub enum Ending {
     Unreachable,
     /// The answer paused the subscription; nothing was counted.
     Paused,
+    /// Its attempts are used up, and its key stands still until somebody resumes it.
+    KeyPaused,
+    /// Somebody let go of it.
+    Dropped,
+    /// It was dead-lettered because its `expirytime` had passed.
+    Expired,
+    /// It was trimmed from its topic before this subscription had it. Only its place is known, or the first place of
+    /// several.
+    Trimmed,
+    /// The sink, which failed whatever it was sent, failed a probe; nothing was counted.
+    Probe,
 }
 
 /// One attempt of one delivery.

@@ -1,19 +1,20 @@
 //! Calls the sink of one subscription: at most as many attempts at once as it allows, each ending in exactly one of
-//! done, retry, dead letter, unreachable, or given back.
+//! done, retry, dead letter, a paused key, unreachable, or given back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
+use tidegate_backbone::catalogue::OnExhausted;
 use tidegate_backbone::consume::{Attempt, Consumer, Delivery, Reason};
 use tidegate_routing::answer::Answer as Judged;
 use tidegate_routing::{PauseCause, PauseState, RetryDecision, RetryHint, TopicName, Verdict, hops};
-use tidegate_schemas::limits;
+use tidegate_schemas::{Event, limits};
 use tracing::{debug, warn};
 
-use super::PubSub;
 use super::consent::Consent;
+use super::{PubSub, reply};
 use crate::sink::{self, Failure};
 use crate::telemetry::traces::{self, Ended, Span};
 use tidegate_resources::Sink;
@@ -86,6 +87,10 @@ impl Caller {
 
     async fn attempt_within(&self, span: &Span, delivery: Delivery) {
         let began = tokio::time::Instant::now();
+        if delivery.expired_at().is_some() {
+            delivery.expire().await;
+            return;
+        }
         let subscription = Arc::clone(delivery.subscription());
         let (meaning, mut attempt) = match self.block.target(&subscription) {
             Ok(target) => match target.sink() {
@@ -96,10 +101,18 @@ impl Caller {
                     let now = self.block.0.environment.clock.unix_milliseconds() / 1_000;
                     let (mut headers, body) = target.write(&attempt, &subscription.spec.request, now);
                     span.put_into_headers(&mut headers);
-                    let sinks = &self.block.0.sinks;
-                    let answer =
-                        sinks.deliver(target.route(http.uri()), headers, body, subscription.spec.timeout).await;
-                    self.judge(&target, answer)
+                    let takes_reply =
+                        subscription.spec.reply_to.is_some() || self.block.0.waiters.any(delivery.event());
+                    if takes_reply {
+                        headers.insert(reply::PREFER.0, reply::PREFER.1);
+                    }
+                    let (sinks, timeout) = (&self.block.0.sinks, subscription.spec.timeout);
+                    let outcome = sinks.deliver(target.route(http.uri()), headers, body, timeout).await;
+                    let judged = self.judge(&target, &outcome);
+                    match outcome {
+                        Ok(answer) if takes_reply => self.take_reply(&uid, &delivery, &answer, judged).await,
+                        _ => judged,
+                    }
                 }
                 Sink::Topic(topic) => self.forward(topic, &delivery).await,
             },
@@ -126,6 +139,8 @@ impl Caller {
         let environment = &self.block.0.environment;
         let policy = delivery.subscription().spec.retry;
         let decision = match verdict {
+            // A sink that fails whatever it is sent uses up nothing of the event that probes it.
+            Verdict::Retry(_) if delivery.is_probe() => Some(RetryDecision::After(Duration::ZERO)),
             Verdict::Retry(hint) | Verdict::RetryThenPause(hint) => {
                 Some(policy.next_delay(delivery.attempt(), environment.random.bits(), hint, delivery.age()))
             }
@@ -140,7 +155,13 @@ impl Caller {
         match (verdict, decision) {
             (Verdict::Done, _) => delivery.done(&attempt),
             (Verdict::EventAtFault, _) => delivery.dead_letter(Reason::Rejected, &attempt).await,
+            (Verdict::RetryThenPause(_), Some(RetryDecision::After(delay))) => delivery.refused(delay, &attempt),
             (_, Some(RetryDecision::After(delay))) => delivery.retry(delay, &attempt),
+            (_, Some(RetryDecision::Exhausted(_)))
+                if delivery.subscription().spec.on_exhausted == OnExhausted::PauseKey && !delivery.is_redriven() =>
+            {
+                delivery.pause_key(&attempt);
+            }
             (_, Some(RetryDecision::Exhausted(_))) => delivery.dead_letter(Reason::Exhausted, &attempt).await,
             (Verdict::Unreachable, None) => {
                 let name = &delivery.subscription().spec.name;
@@ -158,19 +179,48 @@ impl Caller {
             Ok(event) => event,
             Err(error) => return (Meaning::Loop, Attempt { detail: error.to_string(), ..Attempt::default() }),
         };
-        let published = match self.block.topic_for_publish(topic).await {
-            Ok(topic) => self.block.publish(&topic, event).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match published {
-            Ok(_) => (Meaning::Verdict(Verdict::Done), Attempt::default()),
+        match self.publish(topic, event).await {
+            Ok(()) => (Meaning::Verdict(Verdict::Done), Attempt::default()),
             Err(detail) => {
                 (Meaning::Verdict(Verdict::Retry(RetryHint::default())), Attempt { detail, ..Attempt::default() })
             }
         }
     }
 
-    fn judge(&self, target: &sink::Target, outcome: Result<sink::Answer, Failure>) -> (Meaning, Attempt) {
+    /// Takes the reply of an answer, if it holds one. An invalid one is told and changes nothing: the sink has handled the
+    /// event. One that cannot be published is a reason to try again, because the sink will give it again.
+    async fn take_reply(
+        &self,
+        uid: &str,
+        delivery: &Delivery,
+        answer: &sink::Answer,
+        (meaning, mut attempt): (Meaning, Attempt),
+    ) -> (Meaning, Attempt) {
+        let event = match reply::read(uid, delivery.event(), answer) {
+            Ok(Some(event)) => event,
+            Ok(None) => return (meaning, attempt),
+            Err(reason) => {
+                attempt.detail = format!("the reply was not taken: {reason}");
+                return (meaning, attempt);
+            }
+        };
+        self.block.0.waiters.tell(delivery.event(), &event);
+        let Some(topic) = &delivery.subscription().spec.reply_to else { return (meaning, attempt) };
+        match self.publish(topic, event).await {
+            Ok(()) => (meaning, attempt),
+            Err(reason) => {
+                attempt.detail = format!("the reply could not be published to {topic}: {reason}");
+                (Meaning::Verdict(Verdict::Retry(RetryHint::default())), attempt)
+            }
+        }
+    }
+
+    async fn publish(&self, topic: &TopicName, event: Event) -> Result<(), String> {
+        let topic = self.block.topic_for_publish(topic).await.map_err(|error| error.to_string())?;
+        self.block.publish(&topic, event).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn judge(&self, target: &sink::Target, outcome: &Result<sink::Answer, Failure>) -> (Meaning, Attempt) {
         let now = self.block.0.environment.clock.unix_milliseconds();
         match outcome {
             Ok(answer) => {

@@ -7,6 +7,7 @@ mod flight;
 mod options;
 mod plan;
 mod read;
+mod reply;
 mod resources;
 mod write;
 
@@ -17,7 +18,8 @@ use bytestring::ByteString;
 use parking_lot::Mutex;
 use tidegate_backbone::catalogue::{Catalogue, ChangeError, Origin, Subscription, Topic, TopicSpec};
 use tidegate_backbone::consume::{
-    Consume, DeadLetter, DeadLetterGroup, Lag, LetterId, Passports, Redrive, Redriven, Selection, Status,
+    Consume, DeadLetter, DeadLetterGroup, Head, Lag, LetterId, Passports, PausedKey, Redrive, Redriven, Selection,
+    Status, Which,
 };
 use tidegate_backbone::publish::{Publisher, Receipt};
 use tidegate_backbone::{Environment, Error, LogInfo, PartitionLog, Result};
@@ -33,6 +35,7 @@ use flight::Flights;
 pub use options::Options;
 pub use plan::{Action, MissingTopic, Plan, PlannedSubscription, PlannedTopic, Proposal};
 pub use read::{Page, Range, ReadError, Reading, Span};
+pub use reply::RequestError;
 pub use resources::ApplyError;
 pub use write::{Applied, Expected, Outcome, WriteError};
 
@@ -53,6 +56,7 @@ struct Inner {
     targets: Mutex<HashMap<ByteString, Arc<sink::Target>>>,
     /// Held by whoever changes what topics and subscriptions ask for, so that what was checked is what is changed.
     writing: tokio::sync::Mutex<()>,
+    waiters: reply::Waiters,
     environment: Environment,
     options: Options,
 }
@@ -71,8 +75,9 @@ impl PubSub {
         let sinks = sink::Http::new(sink::Options::default(), &environment);
         let targets = Mutex::new(HashMap::new());
         let flights = Flights::new(options.publishes_in_flight);
-        let writing = tokio::sync::Mutex::new(());
-        let inner = Inner { log, consume, publisher, flights, sinks, traces, targets, writing, environment, options };
+        let (waiters, writing) = (reply::Waiters::default(), tokio::sync::Mutex::new(()));
+        let inner =
+            Inner { log, consume, publisher, flights, sinks, traces, targets, waiters, writing, environment, options };
         Self(Arc::new(inner))
     }
 
@@ -233,6 +238,21 @@ impl PubSub {
         reason: Option<String>,
     ) -> std::result::Result<Arc<Subscription>, ChangeError> {
         self.0.consume.pause(name, reason).await
+    }
+
+    /// Keys of a subscription that stand still, at most `limit`.
+    pub async fn paused_keys(&self, uid: u64, limit: usize) -> Result<Vec<PausedKey>> {
+        self.0.consume.paused_keys(uid, limit).await
+    }
+
+    /// Lets keys of a subscription go on that stand still; gives how many.
+    pub async fn resume_keys(
+        &self,
+        name: &ByteString,
+        which: &Which,
+        head: Head,
+    ) -> std::result::Result<usize, ChangeError> {
+        self.0.consume.resume_keys(name, which, head).await
     }
 
     /// Dead letters of a subscription behind `after`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use tidegate_backbone::catalogue::{
-    ChangeError, HandshakeSpec, Mode, Order, Origin, RequestSpec, Retention, SubscriptionSpec, TopicSpec,
+    ChangeError, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, SubscriptionSpec, TopicSpec,
 };
 use tidegate_backbone::consume::Start;
 use tidegate_schemas::limits;
@@ -166,6 +166,11 @@ pub(super) fn spec_of(declared: &resources::Subscription, origin: Origin) -> Sub
         max_in_flight: delivery.max_in_flight,
         timeout: delivery.timeout,
         retry: delivery.retry,
+        on_exhausted: match delivery.on_exhausted {
+            resources::OnExhausted::Continue => OnExhausted::Continue,
+            resources::OnExhausted::PauseKey => OnExhausted::PauseKey,
+        },
+        reply_to: declared.reply_to.clone(),
         dead_letter_topic: delivery.dead_letter_topic.clone(),
         origin,
     }

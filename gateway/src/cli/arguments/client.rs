@@ -335,10 +335,16 @@ pub enum Subscriptions {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Deliver again
+    /// Deliver again, and let keys go on that stand still
     Resume {
         /// The subscription
         name: String,
+        /// Only this key
+        #[arg(long)]
+        key: Option<String>,
+        /// What becomes of the event that a key stands at
+        #[arg(long, value_parser = ["retry", "dead-letter", "drop"])]
+        head: Option<String>,
     },
 }
 

@@ -44,6 +44,7 @@ struct Status {
     reason: Option<String>,
     queued: Option<u64>,
     parked: Option<u64>,
+    paused_keys: Option<u64>,
     in_flight: Option<u64>,
     behind: Option<u64>,
 }
@@ -99,8 +100,15 @@ pub(super) async fn run(context: &mut Context<'_>, command: &Subscriptions) -> R
             context.suggest(&format!("subscriptions resume {}", printable(name)));
             Ok(())
         }
-        Subscriptions::Resume { name } => {
-            let call = Call::new(Method::POST, &["subscriptions", name, "resume"]);
+        Subscriptions::Resume { name, key, head } => {
+            let mut call = Call::new(Method::POST, &["subscriptions", name, "resume"]);
+            let wanted: serde_json::Map<String, Value> = [("key", key), ("head", head)]
+                .into_iter()
+                .filter_map(|(member, value)| Some((member.to_owned(), json!(value.as_ref()?))))
+                .collect();
+            if !wanted.is_empty() {
+                call = call.body("application/json", Value::Object(wanted).to_string());
+            }
             change(context, call, name, "resumed").await?;
             context.suggest(&format!("subscriptions show {}", printable(name)));
             Ok(())
@@ -167,6 +175,7 @@ fn print(context: &mut Context<'_>, subscription: &Subscription) -> Result<(), F
         ("queued", count(status.queued)),
         ("in flight", count(status.in_flight)),
         ("parked", count(status.parked)),
+        ("paused keys", count(status.paused_keys)),
         ("topics", printable(&config.topics.join(", ")).into_owned()),
         ("filters", if filters.is_empty() { "-".to_owned() } else { printable(&filters.join(" ")).into_owned() }),
         ("sink", printable(sink).into_owned()),

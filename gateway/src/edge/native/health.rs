@@ -101,7 +101,9 @@ pub(super) async fn metrics(State(api): State<Shared>) -> Response {
         let lag = api.pubsub.lag(subscription).await.ok().flatten().unwrap_or_default();
         let oldest = lag.oldest_appended_at.map_or(Duration::ZERO, |at| Duration::from_millis(now.saturating_sub(at)));
         let active = status.standing == consume::Standing::Active;
-        let standing = Standing { active, queued: status.queued, lag: lag.events, oldest };
+        let probed = matches!(status.standing, consume::Standing::Unreachable(_) | consume::Standing::BreakerOpen(_));
+        let (queued, paused_keys) = (status.queued, status.paused_keys);
+        let standing = Standing { active, probed, queued, paused_keys, lag: lag.events, oldest };
         standings.push((&*subscription.spec.name, standing));
     }
     api.metrics.subscriptions_stand(standings);

@@ -1,5 +1,7 @@
 //! `POST /topics/{topic}` and `POST /events`: one event, a batch, or anything that is wrapped into an event.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +15,7 @@ use tidegate_backbone::{Applied, Error};
 use tidegate_routing::TopicName;
 use tidegate_schemas::http::{Message, ReadError};
 use tidegate_schemas::limits::Limit;
-use tidegate_schemas::{Event, Fault, MediaType, Value, http as binding, json};
+use tidegate_schemas::{Event, Fault, Faults, MediaType, Value, http as binding, json, limits};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -21,14 +23,15 @@ use super::change::sentence;
 use super::openapi::schemas::CloudEvent;
 use super::openapi::{BODY, WRITE, refusals};
 use super::query::Query;
-use super::{Api, Shared};
+use super::{Api, Shared, schedule};
+use crate::blocks::pubsub::RequestError;
 use crate::edge::listener::read_body;
 use crate::edge::problem::{Code, Problem};
 
 /// Where `POST /events` goes.
 pub(super) const DEFAULT_TOPIC: &str = "events";
-/// The parameters from which an event is made of what is none.
-const WRAP_PARAMETERS: &[&str] = &["type", "source", "subject", "partitionkey"];
+/// The parameters from which an event is made of what is none, and those that say what becomes of it.
+const PARAMETERS: &[&str] = &["type", "source", "subject", "partitionkey", "deliver-at", "delay", "reply"];
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const TYPE_DEFAULT: &str = "tidegate.wrapped";
 const SOURCE_DEFAULT: &str = "/tidegate";
@@ -66,7 +69,7 @@ enum Published<'a> {
 refusals! {
     Refusals: BODY, WRITE, &[
         Code::InvalidEvent, Code::InvalidArgument, Code::Forbidden, Code::TopicNotFound, Code::NotFound,
-        Code::EventTooLarge, Code::UnsupportedMediaType,
+        Code::EventTooLarge, Code::UnsupportedMediaType, Code::NoResponder, Code::DeadlineExceeded,
     ];
 }
 
@@ -93,6 +96,9 @@ impl<'a> From<&'a Receipt> for Document<'a> {
         ("subject" = Option<String>, Query, description = "Wrapping: the event's subject."),
         ("partitionkey" = Option<String>, Query, description = "Wrapping: the event's key."),
         ("Idempotency-Key" = Option<String>, Header, description = "Wrapping: the event's id."),
+        ("deliver-at" = Option<String>, Query, description = "Not to be delivered before (RFC 3339)."),
+        ("delay" = Option<String>, Query, description = "Not to be delivered before this time has passed, as `5m`."),
+        ("reply" = Option<String>, Query, description = "Waits so long, as `5s`, for the first reply, and answers with it."),
     ),
     request_body(description = "As of `POST /topics/{topic}`.", content(
         (CloudEvent = "application/cloudevents+json"),
@@ -102,7 +108,11 @@ impl<'a> From<&'a Receipt> for Document<'a> {
         (CloudEvent = "application/x-ndjson"),
         ("*/*"),
     )),
-    responses((status = 202, description = "Stored.", body = Published<'static>), Refusals))]
+    responses(
+        (status = 200, description = "The reply, in binary mode, where one was asked for.", content((CloudEvent = "*/*"))),
+        (status = 202, description = "Stored.", body = Published<'static>),
+        Refusals,
+    ))]
 pub(super) async fn to_default(State(api): State<Shared>, request: Request) -> Result<Response, Problem> {
     publish(&api, DEFAULT_TOPIC.to_owned(), request).await
 }
@@ -121,6 +131,9 @@ pub(super) async fn to_default(State(api): State<Shared>, request: Request) -> R
         ("subject" = Option<String>, Query, description = "Wrapping: the event's subject."),
         ("partitionkey" = Option<String>, Query, description = "Wrapping: the event's key."),
         ("Idempotency-Key" = Option<String>, Header, description = "Wrapping: the event's id, so that it can be sent again."),
+        ("deliver-at" = Option<String>, Query, description = "Not to be delivered before (RFC 3339); also `tidegate-deliver-at` in the header. Sets `deliverat`."),
+        ("delay" = Option<String>, Query, description = "Not to be delivered before this time has passed, as `5m`; also `tidegate-delay` in the header."),
+        ("reply" = Option<String>, Query, description = "Waits so long, as `5s`, for the first reply of a subscription's sink, and answers with it."),
     ),
     request_body(description = "The event, the batch, or data to be wrapped.", content(
         (CloudEvent = "application/cloudevents+json"),
@@ -130,7 +143,11 @@ pub(super) async fn to_default(State(api): State<Shared>, request: Request) -> R
         (CloudEvent = "application/x-ndjson"),
         ("*/*"),
     )),
-    responses((status = 202, description = "Stored.", body = Published<'static>), Refusals))]
+    responses(
+        (status = 200, description = "The reply, in binary mode, where one was asked for.", content((CloudEvent = "*/*"))),
+        (status = 202, description = "Stored.", body = Published<'static>),
+        Refusals,
+    ))]
 pub(super) async fn to_topic(
     State(api): State<Shared>,
     Path(topic): Path<String>,
@@ -160,19 +177,63 @@ pub(super) fn count<T>(api: &Api, answer: &Result<T, Problem>, began: Instant) {
 async fn accept(api: &Shared, topic: String, request: Request) -> Result<Response, Problem> {
     let name = topic_name(topic)?;
     let (parts, body) = request.into_parts();
-    let query = Query::parse(parts.uri.query(), WRAP_PARAMETERS)?;
+    let query = Query::parse(parts.uri.query(), PARAMETERS)?;
     api.pubsub.check_room()?;
     // Known before the body is read, so that a client that asks for leave to send it (100-continue) is told at once.
     let topic = api.pubsub.topic_for_publish(&name).await?;
     let body: Bytes = read_body(Body::new(body)).await?;
+    let wanted = Wanted { at: schedule::wanted(api, &parts.headers, &query)?, reply: reply_timeout(&query)? };
     match binding::read(&parts.headers, body.clone(), &api.limits).map_err(|error| problem(&error))? {
-        Message::Event(event) => one(api, &topic, event).await,
-        Message::Batch(events) => many(api, &topic, events).await,
+        Message::Event(event) => one(api, &topic, event, &wanted).await,
+        Message::Batch(events) => many(api, &topic, events, &wanted).await,
         Message::None if is_lines(&parts.headers) => {
             let events = json::read_lines(body, &api.limits).map_err(|error| problem(&error.into()))?;
-            many(api, &topic, events).await
+            many(api, &topic, events, &wanted).await
         }
-        Message::None => one(api, &topic, wrap(api, &parts.headers, &query, body)?).await,
+        Message::None => one(api, &topic, wrap(api, &parts.headers, &query, body)?, &wanted).await,
+    }
+}
+
+/// What a request says of its events beside themselves.
+struct Wanted {
+    /// When they are to be delivered, in milliseconds since 1970.
+    at: Option<u64>,
+    /// How long a reply is waited for.
+    reply: Option<Duration>,
+}
+
+fn reply_timeout(query: &Query<'_>) -> Result<Option<Duration>, Problem> {
+    let Some(text) = query.one("reply")? else { return Ok(None) };
+    let refuse = |reason: String| Problem::new(Code::InvalidArgument, sentence(&format!("reply={text} {reason}")));
+    let timeout = tidegate_resources::parse_duration(text).map_err(refuse)?;
+    if timeout.is_zero() || timeout > limits::REPLY_TIMEOUT_MAX {
+        let most = tidegate_resources::format_duration(limits::REPLY_TIMEOUT_MAX);
+        return Err(refuse(format!("is no time to wait for a reply; write at most {most}, for instance 5s")));
+    }
+    Ok(Some(timeout))
+}
+
+/// Publishes and waits for the first reply.
+async fn ask(api: &Api, topic: &Topic, event: Event, timeout: Duration) -> Result<Response, Problem> {
+    let detail = |error: &RequestError| sentence(&error.to_string());
+    match api.pubsub.request(topic, event, timeout).await {
+        Ok(reply) => {
+            let written = binding::write(&reply);
+            Ok((StatusCode::OK, written.headers, written.body).into_response())
+        }
+        Err(error @ RequestError::NobodySubscribed { .. }) => {
+            Err(Problem::new(Code::NoResponder, detail(&error)).with_retry_after(Duration::from_secs(1)))
+        }
+        Err(error @ RequestError::TooMany) => {
+            Err(Problem::new(Code::Overloaded, detail(&error)).with_retry_after(Duration::from_secs(1)))
+        }
+        Err(RequestError::Publish(error)) => Err(error.into()),
+        Err(error @ RequestError::NoReply { .. }) => {
+            let detail = detail(&error);
+            let RequestError::NoReply { receipt, .. } = error else { return Err(Problem::new(Code::Internal, detail)) };
+            let receipt = serde_json::to_value(Document::from(&*receipt)).unwrap_or_default();
+            Err(Problem::new(Code::DeadlineExceeded, detail).with_receipts(vec![receipt]))
+        }
     }
 }
 
@@ -200,13 +261,31 @@ pub(super) fn store(
     }
 }
 
-async fn one(api: &Shared, topic: &Topic, event: Event) -> Result<Response, Problem> {
+async fn one(api: &Shared, topic: &Topic, event: Event, wanted: &Wanted) -> Result<Response, Problem> {
+    let event = schedule::apply(api, event, wanted.at).map_err(|faults| Problem::from(Faults(faults)))?;
+    if let Some(timeout) = wanted.reply {
+        return ask(api, topic, event, timeout).await;
+    }
     let receipt = store(api, topic, event).await?;
     let document = serde_json::to_vec(&Published::One(Document::from(&receipt))).unwrap_or_default();
     Ok((StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
 
-async fn many(api: &Api, topic: &Topic, events: Vec<Event>) -> Result<Response, Problem> {
+async fn many(api: &Api, topic: &Topic, events: Vec<Event>, wanted: &Wanted) -> Result<Response, Problem> {
+    if wanted.reply.is_some() {
+        return Err(Problem::new(Code::InvalidArgument, "A batch has no reply; publish its events one by one."));
+    }
+    let (mut checked, mut faults) = (Vec::with_capacity(events.len()), Vec::new());
+    for (index, event) in events.into_iter().enumerate() {
+        match schedule::apply(api, event, wanted.at) {
+            Ok(event) => checked.push(event),
+            Err(found) => faults.extend(found.into_iter().map(|fault| in_batch(index, fault))),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(invalid_batch(faults));
+    }
+    let events = checked;
     let began = Instant::now();
     let outcomes = api.pubsub.publish_all(topic, events).await;
     api.metrics.appended(began.elapsed());
@@ -229,7 +308,7 @@ async fn many(api: &Api, topic: &Topic, events: Vec<Event>) -> Result<Response, 
         problem.detail()
     );
     let receipts = receipts.iter().map(|receipt| serde_json::to_value(receipt).unwrap_or_default()).collect();
-    let wait = problem.retry_after().unwrap_or(std::time::Duration::from_secs(1));
+    let wait = problem.retry_after().unwrap_or(Duration::from_secs(1));
     Err(Problem::new(code, detail).with_receipts(receipts).with_retry_after(wait))
 }
 
@@ -291,18 +370,8 @@ pub(super) fn problem(error: &ReadError) -> Problem {
         ReadError::Undecodable(undecodable) => Problem::new(Code::InvalidEvent, sentence(&undecodable.to_string())),
         ReadError::Invalid(faults) => Problem::from(faults.clone()),
         ReadError::InvalidBatch(faults) => {
-            let listed = faults.events.iter().flat_map(|event| {
-                event.faults.0.iter().map(move |fault| Fault {
-                    attribute: format!("{}.{}", event.index, fault.attribute).trim_end_matches('.').into(),
-                    reason: fault.reason.clone(),
-                })
-            });
-            Problem::new(
-                Code::InvalidEvent,
-                "Nothing of the batch was stored: events break rules of CloudEvents 1.0. Each fault names the event by \
-                 its index, from 0.",
-            )
-            .with_faults(listed)
+            let of = |index, faults: &Faults| faults.0.clone().into_iter().map(move |fault| in_batch(index, fault));
+            invalid_batch(faults.events.iter().flat_map(|event| of(event.index, &event.faults)))
         }
         ReadError::TooLarge(too_large) => {
             let code = match too_large.limit {
@@ -312,4 +381,19 @@ pub(super) fn problem(error: &ReadError) -> Problem {
             Problem::new(code, sentence(&too_large.to_string()))
         }
     }
+}
+
+/// A fault of an event of a batch, named by the event's index.
+fn in_batch(index: usize, fault: Fault) -> Fault {
+    let attribute = format!("{index}.{}", fault.attribute).trim_end_matches('.').into();
+    Fault { attribute, reason: fault.reason }
+}
+
+fn invalid_batch(faults: impl IntoIterator<Item = Fault>) -> Problem {
+    Problem::new(
+        Code::InvalidEvent,
+        "Nothing of the batch was stored: events break rules of CloudEvents 1.0. Each fault names the event by its \
+         index, from 0.",
+    )
+    .with_faults(faults)
 }

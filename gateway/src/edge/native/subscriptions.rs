@@ -9,18 +9,19 @@ use axum::response::{IntoResponse, Response};
 use bytestring::ByteString;
 use http::{HeaderValue, header};
 use serde::{Deserialize, Serialize};
-use tidegate_backbone::catalogue::{HandshakeSpec, Mode, Order, Origin, Subscription};
-use tidegate_backbone::consume::Standing;
+use tidegate_backbone::catalogue::{HandshakeSpec, Mode, OnExhausted, Order, Origin, Subscription};
+use tidegate_backbone::consume::{Probing, Standing};
 use tidegate_routing::{Filter, TopicPattern};
 use utoipa::ToSchema;
 
 pub(super) mod write;
 
 use super::body::read_json;
-use super::openapi::{BODY, WRITE, refusals, schemas};
+use super::keys::{self, Paused, Resume};
+use super::openapi::{BODY, READ, WRITE, refusals, schemas};
 use super::publish::topic_name;
 use super::query::{Query, encode};
-use super::{Api, Shared, precondition};
+use super::{Api, Shared, precondition, time};
 use crate::blocks::pubsub::PubSub;
 use crate::edge::problem::{Code, Problem};
 
@@ -62,6 +63,10 @@ struct Config<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<Tls<'a>>,
     delivery: Delivery<'a>,
+    /// Where replies of the sink are published.
+    #[serde(rename = "replyTo", skip_serializing_if = "Option::is_none")]
+    #[schema(examples("topic://order-replies"))]
+    reply_to: Option<String>,
 }
 
 /// The schemes of the signatures; which secrets make them stands in the file alone.
@@ -103,6 +108,8 @@ struct Delivery<'a> {
     #[schema(examples("15s"))]
     timeout: String,
     retry: Retry,
+    #[schema(schema_with = schemas::on_exhausted)]
+    on_exhausted: OnExhausted,
     /// Where events go that cannot be delivered.
     dead_letter_topic: &'a str,
 }
@@ -122,17 +129,28 @@ struct Retry {
 #[schema(as = SubscriptionStatus)]
 #[serde(rename_all = "camelCase")]
 struct Status {
-    /// `active`, `paused`, `unreachable` or `ended`.
+    /// `active`, `paused`, `unreachable`, `breaker-open` (the sink fails whatever it is sent) or `ended`.
     standing: &'static str,
     /// Why it is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Since when the sink is only probed, where it is (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    /// When the next probe goes out, or when the one went out that is out now (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_probe: Option<String>,
     /// Events in memory that wait for their turn.
     queued: usize,
-    /// Events that wait for their next attempt.
+    /// Keys, and events without a key, that wait for their next attempt, and events that are to be delivered later.
     parked: usize,
     /// Dead letters that were sent again and are not settled.
     redriving: usize,
+    /// Keys, and events without a key, that stand still until somebody resumes them.
+    paused_keys: usize,
+    /// The first of those; only where one subscription is shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paused: Vec<Paused>,
     /// Deliveries that are out.
     in_flight: u32,
     /// Events of its topics that were not looked at yet.
@@ -146,8 +164,17 @@ pub(super) fn standing(standing: Option<&Standing>) -> (&'static str, Option<Str
     match standing {
         Some(Standing::Active) => ("active", None),
         Some(Standing::Paused(reason)) => ("paused", Some(reason.clone())),
-        Some(Standing::Unreachable) => ("unreachable", None),
+        Some(Standing::Unreachable(_)) => ("unreachable", None),
+        Some(Standing::BreakerOpen(_)) => ("breaker-open", None),
         None => ("ended", None),
+    }
+}
+
+/// How a sink at fault is probed.
+fn probing(standing: &Standing) -> Option<Probing> {
+    match standing {
+        Standing::Unreachable(probing) | Standing::BreakerOpen(probing) => Some(*probing),
+        Standing::Active | Standing::Paused(_) => None,
     }
 }
 
@@ -155,6 +182,7 @@ fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
     let spec = &subscription.spec;
     let status = api.pubsub.status(subscription);
     let (standing, reason) = standing(status.as_ref().map(|status| &status.standing));
+    let probing = status.as_ref().and_then(|status| probing(&status.standing));
     let depth = |of: fn(&tidegate_backbone::consume::Status) -> usize| status.as_ref().map_or(0, of);
     Document {
         id: &spec.name,
@@ -180,16 +208,22 @@ fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
                     initial: tidegate_resources::format_duration(spec.retry.initial),
                     max: tidegate_resources::format_duration(spec.retry.max),
                 },
+                on_exhausted: spec.on_exhausted,
                 dead_letter_topic: spec.dead_letter_topic.as_str(),
             },
+            reply_to: spec.reply_to.as_ref().map(|topic| format!("topic://{topic}")),
         },
         origin: &spec.origin,
         status: Status {
             standing,
             reason,
+            since: probing.map(|probing| time::text(probing.since)),
+            next_probe: probing.map(|probing| time::text(probing.probe_at)),
             queued: depth(|status| status.queued),
             parked: depth(|status| status.parked),
             redriving: depth(|status| status.redriving),
+            paused_keys: depth(|status| status.paused_keys),
+            paused: Vec::new(),
             in_flight: status.as_ref().map_or(0, |status| status.in_flight),
             behind: status.as_ref().map_or(0, |status| status.behind),
             trimmed: status.as_ref().map_or(0, |status| status.trimmed),
@@ -209,9 +243,11 @@ const PAGE_MAX: usize = 1_000;
 
 refusals! {
     ListRefusals: &[Code::InvalidArgument];
-    ShowRefusals: &[Code::SubscriptionNotFound];
+    ShowRefusals: READ, &[Code::SubscriptionNotFound];
     PauseRefusals: BODY, WRITE, &[Code::InvalidArgument, Code::SubscriptionNotFound, Code::NotFound];
-    ResumeRefusals: WRITE, &[Code::SubscriptionNotFound, Code::NotFound];
+    ResumeRefusals: BODY, WRITE, &[
+        Code::InvalidArgument, Code::SubscriptionNotFound, Code::NotFound,
+    ];
 }
 
 /// List the subscriptions
@@ -268,7 +304,16 @@ pub(super) async fn list(State(api): State<Shared>, RawQuery(query): RawQuery) -
 pub(super) async fn show(State(api): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
     let subscription = find(&api, &name)?;
     let etag = precondition::etag(&PubSub::tag(&subscription))?;
-    Ok(([(header::ETAG, etag)], Json(document(&api, &subscription))).into_response())
+    Ok(([(header::ETAG, etag)], Json(whole(&api, &subscription).await?)).into_response())
+}
+
+/// A subscription with the keys that stand still.
+async fn whole<'a>(api: &Api, subscription: &'a Subscription) -> Result<Document<'a>, Problem> {
+    let mut document = document(api, subscription);
+    if document.status.paused_keys > 0 {
+        document.status.paused = keys::of(api, subscription.uid).await?;
+    }
+    Ok(document)
 }
 
 /// Why a subscription is paused.
@@ -300,11 +345,27 @@ pub(super) async fn pause(
 
 /// Resume a subscription
 ///
-/// Deliveries go on where they stood.
+/// Deliveries go on where they stood, and so do all keys that stand still; with `key` or `at` only that key.
 #[utoipa::path(post, path = "/subscriptions/{id}/resume", operation_id = "resumeSubscription", tag = "Subscriptions",
     params(("id" = String, Path, description = "The subscription's id.", example = "large-orders")),
-    responses((status = 200, description = "It is not paused.", body = Document<'static>), ResumeRefusals))]
-pub(super) async fn resume(State(api): State<Shared>, Path(name): Path<String>) -> Result<Response, Problem> {
-    let subscription = api.pubsub.pause(&ByteString::from(name), None).await?;
-    Ok(Json(document(&api, &subscription)).into_response())
+    request_body(content = Option<Resume>, description = "May be left out."),
+    responses((status = 200, description = "It goes on.", body = Document<'static>), ResumeRefusals))]
+pub(super) async fn resume(
+    State(api): State<Shared>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let wanted: Resume = read_json(request, Code::InvalidArgument, Resume::EXAMPLE).await?;
+    let name = ByteString::from(name);
+    let of_subscription = wanted.is_of_subscription();
+    let (which, head) = wanted.keys()?;
+    let resumed = api.pubsub.resume_keys(&name, &which, head).await?;
+    if of_subscription {
+        api.pubsub.pause(&name, None).await?;
+    } else if resumed == 0 {
+        let detail = "No such key stands still; GET the subscription to see those that do.";
+        return Err(Problem::new(Code::Conflict, detail));
+    }
+    let subscription = find(&api, &name)?;
+    Ok(Json(whole(&api, &subscription).await?).into_response())
 }

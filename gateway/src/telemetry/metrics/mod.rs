@@ -92,6 +92,8 @@ pub struct Metrics {
     duplicates_dropped: Counter,
     events_trimmed: Family<SubscriptionLabels, Counter>,
     queue_events: Family<SubscriptionLabels, Gauge>,
+    paused_keys: Family<SubscriptionLabels, Gauge>,
+    breaker_open: Family<SubscriptionLabels, Gauge>,
     subscription_active: Family<SubscriptionLabels, Gauge>,
     subscription_lag_events: Family<SubscriptionLabels, Gauge>,
     oldest_undelivered_seconds: Family<SubscriptionLabels, Gauge>,
@@ -109,8 +111,12 @@ pub struct Metrics {
 pub struct Standing {
     /// Whether deliveries go out.
     pub active: bool,
+    /// Whether nothing goes out but probes, because the sink is at fault.
+    pub probed: bool,
     /// Events that wait in memory.
     pub queued: usize,
+    /// Keys that stand still until somebody resumes them.
+    pub paused_keys: usize,
     /// Events from the oldest that is not settled to the end.
     pub lag: u64,
     /// The age of that oldest one.
@@ -163,6 +169,8 @@ impl Metrics {
             duplicates_dropped: Counter::default(),
             events_trimmed: Family::default(),
             queue_events: Family::default(),
+            paused_keys: Family::default(),
+            breaker_open: Family::default(),
             subscription_active: Family::default(),
             subscription_lag_events: Family::default(),
             oldest_undelivered_seconds: Family::default(),
@@ -197,6 +205,8 @@ impl Metrics {
         add(registry, names::DUPLICATES_DROPPED, self.duplicates_dropped.clone());
         add(registry, names::EVENTS_TRIMMED, self.events_trimmed.clone());
         add(registry, names::QUEUE_EVENTS, self.queue_events.clone());
+        add(registry, names::PAUSED_KEYS, self.paused_keys.clone());
+        add(registry, names::BREAKER_OPEN, self.breaker_open.clone());
         add(registry, names::SUBSCRIPTION_ACTIVE, self.subscription_active.clone());
         add(registry, names::SUBSCRIPTION_LAG_EVENTS, self.subscription_lag_events.clone());
         add(registry, names::OLDEST_UNDELIVERED_SECONDS, self.oldest_undelivered_seconds.clone());
@@ -322,7 +332,9 @@ impl Metrics {
             told.entry(self.subscription(name))
                 .and_modify(|known| {
                     known.active &= standing.active;
+                    known.probed |= standing.probed;
                     known.queued += standing.queued;
+                    known.paused_keys += standing.paused_keys;
                     known.lag = known.lag.max(standing.lag);
                     known.oldest = known.oldest.max(standing.oldest);
                 })
@@ -330,6 +342,8 @@ impl Metrics {
         }
         let families = [
             &self.queue_events,
+            &self.paused_keys,
+            &self.breaker_open,
             &self.subscription_active,
             &self.subscription_lag_events,
             &self.oldest_undelivered_seconds,
@@ -343,6 +357,8 @@ impl Metrics {
                 family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
             };
             set(&self.queue_events, standing.queued as u64);
+            set(&self.paused_keys, standing.paused_keys as u64);
+            set(&self.breaker_open, u64::from(standing.probed));
             set(&self.subscription_active, u64::from(standing.active));
             set(&self.subscription_lag_events, standing.lag);
             set(&self.oldest_undelivered_seconds, standing.oldest.as_secs());

@@ -69,13 +69,15 @@ figures! {
     APPEND_SECONDS = "tidegate_append_seconds", Histogram, [], "Time from an append to its acknowledgement";
     COMMIT_RECORDS = "tidegate_commit_records", Histogram, [], "Records of one commit of the embedded log";
     COMMIT_BYTES = "tidegate_commit_bytes", Histogram, [], "Bytes of one commit of the embedded log";
-    DELIVERIES = "tidegate_deliveries", Counter, ["subscription", "outcome"], "Attempts of deliveries: done, retry, dead, or unreachable";
+    DELIVERIES = "tidegate_deliveries", Counter, ["subscription", "outcome"], "Attempts of deliveries: done, retry, dead, unreachable, probe, key-paused, dropped, or expired";
     DELIVERY_SECONDS = "tidegate_delivery_seconds", Histogram, ["subscription"], "Time that an attempt of a delivery took";
     DELIVERY_AGE_SECONDS = "tidegate_delivery_age_seconds", Histogram, ["subscription"], "Time from the storing of an event to its delivery, retries counted";
     DEAD_LETTERS = "tidegate_dead_letters", Counter, ["reason"], "Events that became dead letters";
     DUPLICATES_DROPPED = "tidegate_duplicates_dropped", Counter, [], "Events that were dropped because they were delivered before";
     EVENTS_TRIMMED = "tidegate_events_trimmed", Counter, ["subscription"], "Events that a subscription lost because their topic keeps them no longer";
     QUEUE_EVENTS = "tidegate_queue_events", Gauge, ["subscription"], "Events that wait in memory for delivery";
+    PAUSED_KEYS = "tidegate_paused_keys", Gauge, ["subscription"], "Keys that stand still until somebody resumes them";
+    BREAKER_OPEN = "tidegate_breaker_open", Gauge, ["subscription"], "Whether nothing goes out but probes, because the sink cannot be reached or fails everything: 1 or 0";
     SUBSCRIPTION_ACTIVE = "tidegate_subscription_active", Gauge, ["subscription"], "Whether deliveries go out: 1, or 0 where it is paused or its sink cannot be reached";
     SUBSCRIPTION_LAG_EVENTS = "tidegate_subscription_lag_events", Gauge, ["subscription"], "Events from the oldest that is not settled to the end of its topics";
     OLDEST_UNDELIVERED_SECONDS = "tidegate_oldest_undelivered_seconds", Gauge, ["subscription"], "Age of the oldest event that is not settled; 0 where all are";

@@ -175,8 +175,10 @@ impl<'a> Case<'a> {
             };
         } else if let Some(last) = fate.attempts.last().filter(|last| last.ending == Ending::Done) {
             fate.state = State::Delivered { at: last.at };
-        } else if fate.attempts.last().is_some_and(|last| last.ending == Ending::Dead) {
+        } else if fate.attempts.last().is_some_and(|last| matches!(last.ending, Ending::Dead | Ending::Expired)) {
             fate.state = State::DeadLettered;
+        } else if fate.attempts.last().is_some_and(|last| last.ending == Ending::Dropped) {
+            fate.state = State::Dropped;
         } else if place.duplicate && fate.attempts.is_empty() {
             fate.state = State::Duplicate;
         } else {
@@ -241,7 +243,7 @@ impl<'a> Case<'a> {
             });
             let state = match outcome.ending {
                 Ending::Done => State::Delivered { at: outcome.at },
-                Ending::Dead => State::DeadLettered,
+                Ending::Dead | Ending::Expired => State::DeadLettered,
                 _ => State::Ended,
             };
             match former {

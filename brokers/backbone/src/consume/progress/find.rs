@@ -43,7 +43,7 @@ impl Progress {
                 let attempts = behind.attempts;
                 return Some(match behind.stage {
                     Stage::Busy => Whereabouts::InFlight { attempts },
-                    Stage::Waiting => Whereabouts::Waiting { attempts, due: behind.due },
+                    Stage::Waiting | Stage::Paused => Whereabouts::Waiting { attempts, due: behind.due },
                     Stage::Loading | Stage::Ready => Whereabouts::Queued { attempts },
                 });
             }

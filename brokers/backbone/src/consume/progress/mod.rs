@@ -86,10 +86,12 @@ pub(crate) struct Parked {
     pub(crate) head: Position,
     /// Attempts that the head had.
     pub(crate) attempts: u32,
-    /// When the head's first attempt began, in milliseconds since 1970.
-    pub(crate) first_attempt_at: u64,
-    /// Not to be tried before, in milliseconds since 1970.
+    /// When the head's first attempt began, in milliseconds since 1970; `None` where there was none.
+    pub(crate) first_attempt_at: Option<u64>,
+    /// Not to be tried before, in milliseconds since 1970; of a paused lane, since when it is.
     pub(crate) due: u64,
+    /// It stands still until somebody resumes it.
+    pub(crate) paused: bool,
 }
 
 /// Events of a lane that are wanted from the log.
@@ -134,7 +136,10 @@ struct Behind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// For its time.
     Waiting,
+    /// For somebody who resumes it.
+    Paused,
     Loading,
     Ready,
     Busy,
@@ -167,10 +172,15 @@ pub(crate) const LOAD_BYTES: usize = limits::RETRY_QUEUE_BYTES / 4;
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     lanes: HashMap<LaneKey, Lane>,
+    /// Lanes whose next event has not failed before.
     ready: VecDeque<LaneKey>,
+    /// Lanes whose next event has.
+    again: VecDeque<LaneKey>,
     waiting: BTreeSet<(u64, LaneKey)>,
     open: BTreeSet<Position>,
     behind: usize,
+    /// Those of them that are paused.
+    paused: BTreeSet<LaneKey>,
     /// Events of live lanes in memory, and their bytes.
     queued: Held,
     /// The same of lanes that fell behind. Counted apart, so that neither keeps the other out.
@@ -189,16 +199,22 @@ impl Progress {
         let mut progress = Self::default();
         for parked in checkpoint.parked {
             let seen = Position(read.0.saturating_sub(1)).max(parked.head);
-            progress.waiting.insert((parked.due, parked.lane));
+            let stage = if parked.paused {
+                progress.paused.insert(parked.lane);
+                Stage::Paused
+            } else {
+                progress.waiting.insert((parked.due, parked.lane));
+                Stage::Waiting
+            };
             progress.behind += 1;
             progress.lanes.insert(
                 parked.lane,
                 Lane::Behind(Behind {
                     head: parked.head,
                     attempts: parked.attempts,
-                    first_attempt_at: Some(parked.first_attempt_at),
+                    first_attempt_at: parked.first_attempt_at,
                     due: parked.due,
-                    stage: Stage::Waiting,
+                    stage,
                     scan: parked.head,
                     seen,
                     queue: VecDeque::new(),
@@ -286,12 +302,17 @@ impl Progress {
 
     /// Whether [`Progress::take`] is worth a call.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.again.is_empty()
     }
 
-    /// Hands out the next event, if there is one.
-    pub(crate) fn take(&mut self) -> Option<Taken> {
-        while let Some(key) = self.ready.pop_front() {
+    /// Whether an event is ready that has failed before.
+    pub(crate) fn has_retry(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Hands out the next event, if there is one: those that failed before come first, where `retries` lets them go.
+    pub(crate) fn take(&mut self, retries: bool) -> Option<Taken> {
+        while let Some(key) = self.next_ready(retries) {
             let (queued, attempts, first_attempt_at) = match self.lanes.get_mut(&key) {
                 Some(Lane::Live { queue, busy }) if !*busy => {
                     let Some(queued) = queue.pop_front() else { continue };
@@ -324,6 +345,11 @@ impl Progress {
             });
         }
         None
+    }
+
+    fn next_ready(&mut self, retries: bool) -> Option<LaneKey> {
+        let again = if retries { self.again.pop_front() } else { None };
+        again.or_else(|| self.ready.pop_front())
     }
 
     /// The event that was taken from the lane is settled for good.
@@ -361,6 +387,19 @@ impl Progress {
 
     /// The event that was taken is to be tried again, not before `due`; the lane falls behind.
     pub(crate) fn retry(&mut self, key: LaneKey, taken: &Taken, now: u64, due: u64) {
+        if self.fall_behind(key, taken, now, due, Stage::Waiting) {
+            self.waiting.insert((due, key));
+        }
+    }
+
+    /// The event that was taken has failed for good, and its lane stands still until somebody resumes it.
+    pub(crate) fn pause(&mut self, key: LaneKey, taken: &Taken, began_at: u64, now: u64) {
+        if self.fall_behind(key, taken, began_at, now, Stage::Paused) {
+            self.paused.insert(key);
+        }
+    }
+
+    fn fall_behind(&mut self, key: LaneKey, taken: &Taken, now: u64, due: u64, stage: Stage) -> bool {
         let attempts = taken.attempts + 1;
         let first_attempt_at = Some(taken.first_attempt_at.unwrap_or(now));
         let seen = match self.lanes.get_mut(&key) {
@@ -379,9 +418,8 @@ impl Progress {
                 }
                 behind.seen
             }
-            None => return,
+            None => return false,
         };
-        self.waiting.insert((due, key));
         self.lanes.insert(
             key,
             Lane::Behind(Behind {
@@ -389,16 +427,71 @@ impl Progress {
                 attempts,
                 first_attempt_at,
                 due,
-                stage: Stage::Waiting,
+                stage,
                 scan: taken.position,
                 seen,
                 queue: VecDeque::new(),
             }),
         );
+        true
+    }
+
+    /// The lanes that are paused, each with its head, the attempts that it had, and since when.
+    pub(crate) fn paused(&self) -> impl Iterator<Item = (LaneKey, Position, u32, u64)> + '_ {
+        self.paused.iter().filter_map(|key| match self.lanes.get(key) {
+            Some(Lane::Behind(behind)) => Some((*key, behind.head, behind.attempts, behind.due)),
+            _ => None,
+        })
+    }
+
+    /// A paused lane goes on with the event that it stands at, of which nothing counts that was before. Gives whether
+    /// it was paused.
+    pub(crate) fn resume(&mut self, key: LaneKey, now: u64) -> bool {
+        let Some(Lane::Behind(behind)) = self.lanes.get_mut(&key).filter(|_| self.paused.remove(&key)) else {
+            return false;
+        };
+        behind.attempts = 0;
+        behind.first_attempt_at = None;
+        behind.due = now;
+        behind.stage = Stage::Waiting;
+        self.waiting.insert((now, key));
+        true
+    }
+
+    /// A paused lane goes on behind the event that it stands at, where that is still `head`. Gives whether it did.
+    pub(crate) fn skip(&mut self, key: LaneKey, head: Position) -> bool {
+        let Some(Lane::Behind(behind)) = self.lanes.get_mut(&key).filter(|_| self.paused.contains(&key)) else {
+            return false;
+        };
+        if behind.head != head {
+            return false;
+        }
+        self.paused.remove(&key);
+        behind.attempts = 0;
+        behind.first_attempt_at = None;
+        behind.scan = head.next();
+        behind.head = behind.scan;
+        if Self::advance(key, behind, &mut self.waiting) {
+            self.remove(key);
+        }
+        true
     }
 
     /// The event that was taken was not tried after all, and is handed out again first.
     pub(crate) fn release(&mut self, key: LaneKey, taken: Taken) {
+        let queue = if taken.attempts > 0 { &mut self.again } else { &mut self.ready };
+        queue.push_front(key);
+        self.put_back(key, taken);
+    }
+
+    /// The event that was taken is handed out again as it was, after those of other lanes that are ready.
+    pub(crate) fn release_last(&mut self, key: LaneKey, taken: Taken) {
+        let queue = if taken.attempts > 0 { &mut self.again } else { &mut self.ready };
+        queue.push_back(key);
+        self.put_back(key, taken);
+    }
+
+    fn put_back(&mut self, key: LaneKey, taken: Taken) {
         let queued = Queued::new(taken.position, taken.appended_at, taken.event);
         let bytes = queued.bytes;
         match self.lanes.get_mut(&key) {
@@ -415,26 +508,26 @@ impl Progress {
                 behind.queue.push_front(queued);
                 self.loaded.add(bytes);
             }
-            None => return,
+            // The topic is gone; what was made ready finds no lane.
+            None => {}
         }
-        self.ready.push_front(key);
     }
 
-    /// Puts an event of the log into a lane of its own, to be handed out as soon as it is loaded.
-    pub(crate) fn park(&mut self, position: Position, now: u64) {
+    /// Puts an event of the log into a lane of its own, to be read and handed out when it is due.
+    pub(crate) fn park(&mut self, position: Position, due: u64) {
         let lane = LaneKey::Single(position);
         if self.lanes.contains_key(&lane) {
             return;
         }
         self.behind += 1;
-        self.waiting.insert((now, lane));
+        self.waiting.insert((due, lane));
         self.lanes.insert(
             lane,
             Lane::Behind(Behind {
                 head: position,
                 attempts: 0,
                 first_attempt_at: None,
-                due: now,
+                due,
                 stage: Stage::Waiting,
                 scan: position,
                 seen: position,
@@ -443,11 +536,28 @@ impl Progress {
         );
     }
 
+    /// Takes an event in that is not to be handed out before its time: nothing of it is kept in memory but where it
+    /// stands. It waits for no other and no other for it.
+    pub(crate) fn delay(&mut self, position: Position, due: u64) -> Offered {
+        self.reached(position);
+        if self.settled.as_ref().is_some_and(|(_, open)| !open.contains(&position)) {
+            return Offered::Passed;
+        }
+        if !self.lanes.contains_key(&LaneKey::Single(position)) {
+            if self.behind >= limits::PARKED_KEYS {
+                return Offered::Full;
+            }
+            self.park(position, due);
+        }
+        self.taken_over(position);
+        Offered::Passed
+    }
+
     /// Takes lanes whose time has come; their events are to be loaded and given to [`Progress::loaded`]. At most
     /// `active_max` lanes that fell behind are loading, in memory or out at once.
     pub(crate) fn due(&mut self, now: u64, active_max: usize) -> Vec<Load> {
         let mut loads = Vec::new();
-        while self.behind - self.waiting.len() < active_max && self.has_room_for_load() {
+        while self.behind - self.waiting.len() - self.paused.len() < active_max && self.has_room_for_load() {
             let Some(&(due, key)) = self.waiting.first() else { break };
             if due > now {
                 break;
@@ -500,7 +610,8 @@ impl Progress {
                     }
                     behind.queue = events.into();
                     behind.stage = Stage::Ready;
-                    self.ready.push_back(key);
+                    let queue = if behind.attempts > 0 { &mut self.again } else { &mut self.ready };
+                    queue.push_back(key);
                     false
                 } else {
                     behind.head = scanned;
@@ -536,8 +647,8 @@ impl Progress {
         self.open.first().into_iter().chain(unread).copied().chain(heads).min()
     }
 
-    /// What must outlive this process. `now` stands in for a first attempt that has not begun.
-    pub(crate) fn checkpoint(&self, now: u64) -> Checkpoint {
+    /// What must outlive this process.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
         let mut open: BTreeSet<Position> = self.open.clone();
         if let Some((_, unread)) = &self.settled {
             open.extend(unread.iter().copied());
@@ -550,8 +661,9 @@ impl Progress {
                     lane: *key,
                     head: behind.head,
                     attempts: behind.attempts,
-                    first_attempt_at: behind.first_attempt_at.unwrap_or(now),
+                    first_attempt_at: behind.first_attempt_at,
                     due: behind.due,
+                    paused: behind.stage == Stage::Paused,
                 }),
                 Lane::Live { .. } => None,
             })
@@ -559,9 +671,9 @@ impl Progress {
         Checkpoint { open: open.into_iter().collect(), parked }
     }
 
-    /// Events in memory that wait, and lanes that fell behind.
-    pub(crate) fn depth(&self) -> (usize, usize) {
-        (self.queued.events + self.loaded.events, self.behind)
+    /// Events in memory that wait, lanes that fell behind and wait for their time, and lanes that are paused.
+    pub(crate) fn depth(&self) -> (usize, usize, usize) {
+        (self.queued.events + self.loaded.events, self.behind - self.paused.len(), self.paused.len())
     }
 
     /// Goes on with a lane whose queue is empty; gives whether it has caught up.

@@ -13,6 +13,10 @@ enum Step {
     Done(usize),
     Retry(usize, u64),
     Release(usize),
+    ReleaseLast(usize),
+    Pause(usize),
+    Resume(usize),
+    Skip(usize),
     Load,
     Advance(u64),
     /// Memory becomes short, or there is some again.
@@ -27,6 +31,10 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<usize>().prop_map(Step::Done),
         2 => (any::<usize>(), 0..50_u64).prop_map(|(which, after)| Step::Retry(which, after)),
         1 => any::<usize>().prop_map(Step::Release),
+        1 => any::<usize>().prop_map(Step::ReleaseLast),
+        1 => any::<usize>().prop_map(Step::Pause),
+        1 => any::<usize>().prop_map(Step::Resume),
+        1 => any::<usize>().prop_map(Step::Skip),
         3 => Just(Step::Load),
         2 => (1..40_u64).prop_map(Step::Advance),
         1 => any::<bool>().prop_map(Step::Short),
@@ -37,6 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct World {
     /// The key of each event; position is the index.
     log: Vec<Option<u8>>,
+    /// Events that are not to go out before that time.
+    delayed: BTreeMap<u64, u64>,
     progress: Progress,
     read: u64,
     now: u64,
@@ -51,6 +61,7 @@ impl World {
     fn new(log: Vec<Option<u8>>) -> Self {
         Self {
             log,
+            delayed: BTreeMap::new(),
             progress: Progress::default(),
             read: 0,
             now: 0,
@@ -63,8 +74,8 @@ impl World {
 
     fn lane(&self, position: u64) -> LaneKey {
         match self.log[position as usize] {
-            Some(key) => LaneKey::Key(u128::from(key)),
-            None => LaneKey::Single(Position(position)),
+            Some(key) if !self.delayed.contains_key(&position) => LaneKey::Key(u128::from(key)),
+            _ => LaneKey::Single(Position(position)),
         }
     }
 
@@ -77,7 +88,11 @@ impl World {
             return false;
         }
         let lane = self.lane(self.read);
-        if self.progress.offer(lane, Position(self.read), 0, &Self::event(self.read)) != Offered::Full {
+        let offered = match self.delayed.get(&self.read) {
+            Some(due) if *due > self.now => self.progress.delay(Position(self.read), *due),
+            _ => self.progress.offer(lane, Position(self.read), 0, &Self::event(self.read)),
+        };
+        if offered != Offered::Full {
             self.read += 1;
             self.progress.reached(Position(self.read));
             return true;
@@ -86,11 +101,13 @@ impl World {
     }
 
     fn take(&mut self) -> bool {
-        let Some(taken) = self.progress.take() else { return false };
+        let Some(taken) = self.progress.take(true) else { return false };
+        let due = self.delayed.get(&taken.position.0).copied().unwrap_or(0);
+        assert!(due <= self.now, "{} went out before its time", taken.position);
         assert_eq!(taken.event.id(), taken.position.0.to_string().as_str());
         assert!(self.out.iter().all(|other| other.lane != taken.lane), "two events of one lane are out at once");
-        if let Some(key) = self.log[taken.position.0 as usize] {
-            let earlier = (0..taken.position.0).filter(|position| self.log[*position as usize] == Some(key));
+        if let LaneKey::Key(_) = taken.lane {
+            let earlier = (0..taken.position.0).filter(|position| self.lane(*position) == taken.lane);
             for position in earlier {
                 assert!(self.settled.contains(&position), "{} went out before {position} of its key", taken.position);
             }
@@ -104,6 +121,20 @@ impl World {
             self.settled.insert(taken.position.0);
             *self.settled_times.entry(taken.position.0).or_default() += 1;
             self.progress.done(taken.lane, taken.position);
+        }
+    }
+
+    fn paused(&self, which: usize) -> Option<(LaneKey, Position)> {
+        let paused: Vec<_> = self.progress.paused().map(|(lane, head, ..)| (lane, head)).collect();
+        (!paused.is_empty()).then(|| paused[which % paused.len()])
+    }
+
+    fn skip(&mut self, which: usize) {
+        if let Some((lane, head)) = self.paused(which) {
+            assert!(!self.progress.skip(lane, head.next()), "it stands at another event");
+            assert!(self.progress.skip(lane, head));
+            self.settled.insert(head.0);
+            *self.settled_times.entry(head.0).or_default() += 1;
         }
     }
 
@@ -134,7 +165,7 @@ impl World {
     }
 
     fn crash(&mut self) {
-        let checkpoint = self.progress.checkpoint(self.now);
+        let checkpoint = self.progress.checkpoint();
         let read = self.progress.read(Position(self.read));
         self.read = Progress::resume_from(read, &checkpoint).0;
         self.progress = Progress::restore(read, checkpoint);
@@ -157,6 +188,23 @@ impl World {
                     self.progress.release(taken.lane, taken);
                 }
             }
+            Step::Pause(which) => {
+                if let Some(taken) = self.pick(*which) {
+                    self.progress.pause(taken.lane, &taken, self.now, self.now);
+                }
+            }
+            Step::Resume(which) => {
+                if let Some((lane, _)) = self.paused(*which) {
+                    assert!(self.progress.resume(lane, self.now));
+                    assert!(!self.progress.resume(lane, self.now), "it is not paused any more");
+                }
+            }
+            Step::Skip(which) => self.skip(*which),
+            Step::ReleaseLast(which) => {
+                if let Some(taken) = self.pick(*which) {
+                    self.progress.release_last(taken.lane, taken);
+                }
+            }
             Step::Load => drop(self.load()),
             Step::Advance(milliseconds) => self.now += milliseconds,
             Step::Short(short) => self.progress.memory_is_short(*short),
@@ -169,15 +217,19 @@ impl World {
         self.now += 10_000_000;
         for _ in 0..100_000 {
             self.now += 1_000;
-            let moved = [!self.out.is_empty(), self.offer(), self.take(), self.load()];
+            let paused = self.paused(0);
+            if let Some((lane, _)) = paused {
+                self.progress.resume(lane, self.now);
+            }
+            let moved = [paused.is_some(), !self.out.is_empty(), self.offer(), self.take(), self.load()];
             while !self.out.is_empty() {
                 self.done(0);
             }
             if !moved.contains(&true) {
                 assert_eq!(self.settled.len(), self.log.len(), "events were never settled");
-                assert_eq!(self.progress.depth(), (0, 0));
+                assert_eq!(self.progress.depth(), (0, 0, 0));
                 assert_eq!((self.progress.queued, self.progress.loaded, self.progress.loading), Default::default());
-                assert_eq!(self.progress.checkpoint(self.now), Checkpoint::default());
+                assert_eq!(self.progress.checkpoint(), Checkpoint::default());
                 return;
             }
         }
@@ -191,9 +243,10 @@ proptest! {
     #[test]
     fn every_event_is_settled_once_and_in_the_order_of_its_key(
         log in proptest::collection::vec(proptest::option::weighted(0.8, 0..4_u8), 1..40),
+        delayed in proptest::collection::btree_map(0..40_u64, 0..100_u64, 0..5),
         steps in proptest::collection::vec(step(), 0..300),
     ) {
-        let mut world = World::new(log);
+        let mut world = World { delayed, ..World::new(log) };
         for step in &steps {
             world.run(step);
         }
@@ -204,9 +257,10 @@ proptest! {
     #[test]
     fn a_restart_costs_no_event_nor_its_order_and_repeats_nothing_that_was_written_down(
         log in proptest::collection::vec(proptest::option::weighted(0.8, 0..4_u8), 1..40),
+        delayed in proptest::collection::btree_map(0..40_u64, 0..100_u64, 0..5),
         steps in proptest::collection::vec(prop_oneof![12 => step(), 1 => Just(Step::Crash)], 0..300),
     ) {
-        let mut world = World::new(log);
+        let mut world = World { delayed, ..World::new(log) };
         for step in &steps {
             world.run(step);
         }
@@ -227,9 +281,9 @@ fn a_poisoned_key_costs_one_entry_and_stops_no_other() {
             world.done(0);
         }
     }
-    assert_eq!(world.progress.depth(), (0, 1), "what follows the poisoned event is not kept in memory");
+    assert_eq!(world.progress.depth(), (0, 1, 0), "what follows the poisoned event is not kept in memory");
     assert_eq!(world.settled.len(), 2_000, "all of the other key went on");
-    assert_eq!(world.progress.checkpoint(0).parked.len(), 1);
+    assert_eq!(world.progress.checkpoint().parked.len(), 1);
     assert!(world.settled.iter().all(|position| world.lane(*position) != poisoned));
     world.finish();
 }
@@ -277,4 +331,60 @@ fn attempts_are_counted_for_the_event_that_failed_and_begin_anew_for_the_next() 
     while world.load() {}
     world.take();
     assert_eq!((world.out[0].position.0, world.out[0].attempts, world.out[0].first_attempt_at), (1, 0, None));
+}
+
+#[test]
+fn a_paused_key_stands_still_over_a_restart_until_it_is_resumed_with_nothing_counted() {
+    let mut world = World::new(vec![Some(1), Some(2), Some(1), Some(2)]);
+    while world.offer() {}
+    world.take();
+    world.run(&Step::Pause(0));
+    world.crash();
+    world.now += 1_000_000;
+    while world.offer() || world.load() || world.take() {}
+    assert_eq!(world.out.iter().map(|taken| taken.position.0).collect::<Vec<_>>(), [1], "the other key goes on");
+    assert_eq!(world.progress.depth(), (1, 0, 1));
+    let (lane, head, attempts, since) = world.progress.paused().next().unwrap();
+    assert_eq!((lane, head, attempts, since), (LaneKey::Key(1), Position(0), 1, 0));
+    assert!(world.progress.resume(lane, world.now));
+    world.load();
+    world.load();
+    world.take();
+    let resumed = world.out.iter().find(|taken| taken.position.0 == 0).unwrap();
+    assert_eq!((resumed.attempts, resumed.first_attempt_at), (0, None));
+    world.finish();
+}
+
+#[test]
+fn a_delayed_event_takes_no_memory_but_its_place_and_a_restart_does_not_make_it_older() {
+    let mut world = World { delayed: [(0, 500)].into(), ..World::new(vec![Some(1), Some(1)]) };
+    while world.offer() || world.load() || world.take() {}
+    assert_eq!(world.out.iter().map(|taken| taken.position.0).collect::<Vec<_>>(), [1], "its key does not wait for it");
+    assert_eq!(world.progress.depth(), (0, 1, 0));
+    world.done(0);
+    let before = world.progress.checkpoint();
+    world.now = 400;
+    assert_eq!(world.progress.checkpoint(), before, "what waits is not written again and again");
+    world.crash();
+    while world.offer() || world.load() || world.take() {}
+    assert!(world.out.is_empty());
+    world.now = 500;
+    while world.load() {}
+    world.take();
+    assert_eq!((world.out[0].position.0, world.out[0].first_attempt_at), (0, None));
+    world.finish();
+}
+
+#[test]
+fn retries_go_out_only_where_they_may() {
+    let mut world = World::new(vec![Some(1), Some(2), Some(3)]);
+    while world.offer() {}
+    world.take();
+    world.run(&Step::Retry(0, 0));
+    while world.load() {}
+    let position = |taken: Option<Taken>| taken.map(|taken| taken.position.0);
+    assert_eq!(position(world.progress.take(false)), Some(1));
+    assert_eq!(position(world.progress.take(true)), Some(0), "before those that have not failed");
+    assert_eq!(position(world.progress.take(false)), Some(2));
+    assert_eq!(position(world.progress.take(false)), None);
 }

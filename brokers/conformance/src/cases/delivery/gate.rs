@@ -1,14 +1,16 @@
 //! Subscriptions to which nothing goes out for a while.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidegate_backbone::consume::{Attempt, Standing, Start};
+use tidegate_backbone::consume::{Attempt, Delivery, Standing, Start};
 use tidegate_schemas::limits;
 
 use crate::clock::HeldClock;
-use crate::expect::{Outcome, holds, same};
+use crate::expect::{Failure, Outcome, holds, same};
 use crate::fixture::Fixture;
-use crate::process::{Process, event, events, ids, subscription};
+use crate::process::{Process, Sink, answer, event, events, ids, subscription};
 
 pub(super) async fn paused(fixture: Arc<dyn Fixture>) -> Outcome {
     let clock = Arc::<HeldClock>::default();
@@ -48,7 +50,8 @@ pub(super) async fn unreachable(fixture: Arc<dyn Fixture>) -> Outcome {
     // Several are out when the sink goes away, and come back one after the other.
     let mut out = sink.hold(5).await?;
     out.remove(0).unreachable(&Attempt::default());
-    same("standing", process.status(&sink)?.standing, Standing::Unreachable)?;
+    let standing = process.status(&sink)?.standing;
+    holds("it is told", matches!(standing, Standing::Unreachable(_)), &standing)?;
     sink.nothing("while the sink is out of reach").await?;
     for round in 0..6 {
         process.advance(limits::SINK_PROBE_INTERVAL, &sink).await?;
@@ -85,4 +88,92 @@ pub(super) async fn unreachable(fixture: Arc<dyn Fixture>) -> Outcome {
     same("afterwards", sink.take(1).await?, vec!["last".to_owned()])?;
     let status = process.status(&sink)?;
     holds("nothing is left", status.queued == 0 && status.in_flight == 0 && status.parked == 0, &status)
+}
+
+/// Fails what goes out until the breaker opens; gives how many attempts of each event were counted.
+async fn fail_until_open(process: &Process, sink: &Sink) -> Result<BTreeMap<String, u32>, Failure> {
+    let mut counted = BTreeMap::new();
+    while process.status(sink)?.standing == Standing::Active {
+        let delivery = sink.next().await?;
+        counted.insert(delivery.event().id().to_string(), delivery.attempt());
+        delivery.retry(Duration::ZERO, &answer(500));
+    }
+    Ok(counted)
+}
+
+pub(super) async fn breaker(fixture: Arc<dyn Fixture>) -> Outcome {
+    const KEYS: usize = 20;
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 2).await?;
+    let sink = process.subscribe(subscription("s", "orders"), Start::Latest).await?;
+    process.publish_all(&topic, events(0..100, KEYS)).await?;
+    let mut late = sink.hold(3).await?;
+    let mut counted = fail_until_open(&process, &sink).await?;
+    let attempts: u32 = counted.values().sum();
+    same("attempts until it opens", attempts, limits::BREAKER_FAILURES)?;
+    let standing = process.status(&sink)?.standing;
+    holds("it is told", matches!(standing, Standing::BreakerOpen(_)), &standing)?;
+    sink.nothing("while the sink fails").await?;
+    // What was out was answered, and an answer counts.
+    for delivery in late.drain(..) {
+        counted.insert(delivery.event().id().to_string(), delivery.attempt());
+        delivery.retry(Duration::ZERO, &answer(500));
+    }
+    let mut probed = BTreeSet::new();
+    for _ in 0..KEYS * 2 {
+        process.advance(limits::SINK_PROBE_INTERVAL, &sink).await?;
+        let probe = sink.next().await?;
+        holds("it says that it is one", probe.is_probe(), probe.event())?;
+        let id = probe.event().id().to_string();
+        same(&id, probe.attempt(), counted.get(&id).map_or(1, |attempts| attempts + 1))?;
+        probed.insert(id);
+        probe.retry(Duration::from_secs(3_600), &answer(500));
+        sink.nothing("beside the probe and behind it").await?;
+    }
+    holds("no event is probed for all", probed.len() > KEYS / 2, &probed)?;
+    process.advance(limits::SINK_PROBE_INTERVAL, &sink).await?;
+    let probe = sink.next().await?;
+    let mut next: BTreeMap<usize, usize> = (0..KEYS).map(|key| (key, key)).collect();
+    let mut settle = |delivery: Delivery| -> Outcome {
+        let id = delivery.event().id().to_string();
+        same(&id, delivery.attempt(), counted.get(&id).map_or(1, |attempts| attempts + 1))?;
+        let number: usize = id.parse()?;
+        let expected = next.entry(number % KEYS).or_default();
+        same("the next of its key", number, *expected)?;
+        *expected += KEYS;
+        delivery.done(&Attempt::default());
+        Ok(())
+    };
+    settle(probe)?;
+    same("one success wakes what waited", process.status(&sink)?.standing, Standing::Active)?;
+    for _ in 1..100 {
+        settle(sink.next().await?)?;
+    }
+    sink.nothing("after all events").await
+}
+
+pub(super) async fn breaker_control(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 1).await?;
+    let sink = process.subscribe(subscription("s", "orders"), Start::Latest).await?;
+    // One key too few fails, for ever, and nothing else is there to succeed.
+    process.publish_all(&topic, events(0..40, limits::BREAKER_KEYS - 1)).await?;
+    for round in 0..limits::BREAKER_FAILURES * 10 {
+        sink.next().await?.retry(Duration::ZERO, &answer(500));
+        same("standing", process.status(&sink)?.standing, Standing::Active)?;
+        // Time for the budget of retries, which is not what this is about.
+        process.advance(Duration::from_secs(1), &sink).await?;
+        if round % 10 == 9 {
+            process.publish(&topic, event(format!("good-{round}"), "good")).await?;
+            loop {
+                let delivery = sink.next().await?;
+                if delivery.event().id().starts_with("good") {
+                    delivery.done(&Attempt::default());
+                    break;
+                }
+                delivery.retry(Duration::ZERO, &answer(500));
+            }
+        }
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@
 
 mod flow;
 mod gate;
+mod keys;
 mod letters;
 mod order;
 mod restart;
@@ -42,6 +43,13 @@ pub(super) fn cases() -> Vec<Case> {
         "GRP-29" "a graceful stop gives back what is out, and dead-letters none of it" [Reopen] restart::graceful;
         "GRP-32" "a paused subscription gets nothing, loses nothing, and stays paused over a restart" [Reopen] gate::paused;
         "GRP-33" "a sink out of reach costs no attempt, and is probed by one event at a time" [] gate::unreachable;
+        "GRP-42" "a sink that fails everything is probed by one event after the other, and costs no attempt" [] gate::breaker;
+        "GRP-43" "a few keys that always fail stop no other, however often they fail" [] gate::breaker_control;
+        "GRP-44" "a key whose event is used up stands still over a restart until it is resumed; others go on" [Reopen] keys::paused;
+        "GRP-45" "a paused key goes on behind its event, which is dead-lettered or dropped" [] keys::skipped;
+        "GRP-46" "an event that is to be delivered later comes at its time, over a restart, and holds back nothing" [Reopen] keys::delayed;
+        "GRP-47" "an event that has expired is dead-lettered and not counted, and a redrive delivers it" [] keys::expired;
+        "GRP-48" "retries beyond their budget wait, and none is given up" [] keys::budget;
         "GRP-34" "catching up while events are published gives each event once and in order" [] start::catch_up;
         "GRP-35" "repeats are found over a restart and by a subscription that catches up" [Reopen] restart::duplicates;
         "GRP-36" "a dead-letter topic that comes with its first letter is delivered like any topic" [] letters::subscribed;

@@ -99,7 +99,7 @@ async fn subscriptions() {
          behind         4\n\
          queued         1\n\
          in flight      3\n\
-         parked         2\n\
+         parked         2\npaused keys    -\n\
          topics         orders\n\
          filters        {\"exact\":{\"type\":\"a\"}}\n\
          sink           http://127.0.0.1:8081/hook\n\

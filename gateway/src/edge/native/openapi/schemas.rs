@@ -34,6 +34,8 @@ impl PartialSchema for CloudEvent {
             ("datacontenttype", "The media type of the data."),
             ("dataschema", "A URI: which schema the data follows."),
             ("partitionkey", "Events of one key are delivered in order."),
+            ("deliverat", "RFC 3339: it is not delivered before, and has no order."),
+            ("expirytime", "RFC 3339: it is not delivered afterwards."),
             ("data_base64", "Data that is no text, in base64."),
         ];
         for (name, meaning) in attributes {
@@ -125,6 +127,13 @@ pub(in crate::edge::native) fn handshake() -> Object {
         .build()
 }
 
+/// What follows when the attempts of an event are used up.
+pub(in crate::edge::native) fn on_exhausted() -> Object {
+    let meaning = "What follows when the attempts of an event are used up: it is dead-lettered and its key goes on, or its \
+                   key stands still until somebody resumes it.";
+    words(meaning, &["continue", "pauseKey"])
+}
+
 /// Why an event could not be delivered.
 pub(in crate::edge::native) fn cause() -> Object {
     let number = || ObjectBuilder::new().schema_type(Type::Integer);
@@ -135,7 +144,7 @@ pub(in crate::edge::native) fn cause() -> Object {
         .property("topic", text("The topic of the original event."))
         .property("partition", number())
         .property("position", number())
-        .property("reason", words("Why.", &["rejected", "exhausted", "loop"]))
+        .property("reason", words("Why.", &["rejected", "exhausted", "loop", "expired"]))
         .property("status", number().description(Some("What the sink answered last, where it did.")))
         .property("detail", text("The beginning of that answer, or what went wrong."))
         .property("attempts", number())
