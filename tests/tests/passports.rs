@@ -278,6 +278,7 @@ async fn a_passport_says_why_an_event_did_not_arrive() {
         let received = gone.deliveries().iter().filter(|delivery| delivery.id == "plain-1").count();
         if fate["hold"]["standing"] == "paused" && attempts.len() == received {
             assert_eq!((&attempts[0]["ending"], &attempts[0]["status"]), (&"paused".into(), &410.into()), "{fate:#}");
+            assert_eq!(gone.deliveries().len(), 1, "something went out between the answer and the pause");
             break;
         }
         assert!(tokio::time::Instant::now() < deadline, "{fate:#}");

@@ -129,8 +129,8 @@ impl Caller {
             Meaning::Verdict(verdict) => self.settle(delivery, verdict, attempt).await,
             Meaning::Loop => delivery.dead_letter(Reason::Loop, &attempt).await,
             Meaning::Hopeless(reason) => {
-                drop(delivery);
                 self.pause(&subscription.spec.name, reason).await;
+                drop(delivery);
             }
         }
     }
@@ -250,8 +250,9 @@ impl Caller {
     async fn stop(&self, delivery: Delivery, attempt: &Attempt, cause: PauseCause) {
         let name = delivery.subscription().spec.name.clone();
         let status = attempt.status.map_or_else(|| "nothing".to_owned(), |status| status.to_string());
-        delivery.pauses(attempt);
+        // The pause first: an event that is given back before it would go out once more.
         self.pause(&name, format!("{}: the sink answered {status}", cause.as_str())).await;
+        delivery.pauses(attempt);
         *self.pause.lock() = PauseState::default();
     }
 
