@@ -24,8 +24,6 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Variables of its environment, beside those of the test.
     pub variables: Vec<(&'static str, String)>,
-    /// Further variables of its environment.
-    pub environment: Vec<(&'static str, String)>,
     /// The `limits` of a `Gateway`, as YAML in braces: then it is `tidegate serve` that is started, with topics created
     /// on first use as `dev` has it.
     pub limits: Option<String>,
@@ -91,7 +89,6 @@ impl Starting {
         command.envs(options.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(home.path()).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(output.try_clone().expect("a file handle can be shared")).stderr(output);
-        command.envs(options.environment.iter().map(|(name, value)| (name, value)));
         match options.fault {
             Some(fault) => command.env("TIDEGATE_FAULT", fault),
             None => command.env_remove("TIDEGATE_FAULT"),

@@ -292,19 +292,39 @@ pub enum Topics {
         /// The topic
         name: String,
     },
-    /// Create a topic; one that is there already stays as it is
+    /// Create a topic, or change one that is there; what is not named stays as it is
     Create {
         /// The topic: letters, digits, _ and -, in segments joined by dots
         name: String,
-        /// How many partitions [default: what the gateway's config says]
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        partitions: Option<u32>,
+        /// How it is to be.
+        #[command(flatten)]
+        settings: TopicSettings,
     },
     /// Delete a topic and all its events
     Delete {
         /// The topic
         name: String,
     },
+}
+
+/// How a topic is to be.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TopicSettings {
+    /// How many partitions; they never change [default: what the gateway's config says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub partitions: Option<u32>,
+    /// The attribute that is the key; it never changes [default: partitionkey]
+    #[arg(long, value_name = "ATTRIBUTE", value_parser = ["partitionkey", "subject"])]
+    pub key_from: Option<String>,
+    /// How long a second event of the same source and id is dropped, such as 2m; 0s takes it
+    #[arg(long, value_name = "TIME")]
+    pub dedupe_window: Option<String>,
+    /// How long events are kept, such as 7d, or unlimited
+    #[arg(long, value_name = "TIME")]
+    pub retention_age: Option<String>,
+    /// How many bytes of each partition are kept, such as 10GiB, or unlimited
+    #[arg(long, value_name = "BYTES")]
+    pub retention_bytes: Option<String>,
 }
 
 /// What is done with subscriptions.

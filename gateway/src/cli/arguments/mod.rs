@@ -11,7 +11,7 @@ use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 
 pub use client::{
     Apply, Apps, Bench, Client, Cluster, Contexts, DeadLetters, Doctor, LogLevel, Publish, RedriveLetters,
-    Subscriptions, Tail, Topics,
+    Subscriptions, Tail, TopicSettings, Topics,
 };
 pub(crate) use client::{Plan, Why};
 pub use values::{Server, Token};

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::table::Table;
 use super::text::{bytes, printable};
 use super::{Context, json as documents};
-use crate::cli::arguments::Topics;
+use crate::cli::arguments::{TopicSettings, Topics};
 
 const JSON: &str = "application/json";
 
@@ -70,7 +70,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: &Topics) -> Result<(
     match command {
         Topics::List => list(context).await,
         Topics::Show { name } => show(context, name).await,
-        Topics::Create { name, partitions } => create(context, name, *partitions).await,
+        Topics::Create { name, settings } => create(context, name, settings).await,
         Topics::Delete { name } => {
             context.api.call(Call::new(Method::DELETE, &["topics", name])).await?;
             if context.wants_json() {
@@ -121,8 +121,29 @@ async fn show(context: &mut Context<'_>, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn create(context: &mut Context<'_>, name: &str, partitions: Option<u32>) -> Result<(), Failure> {
-    let body = partitions.map_or_else(|| json!({}), |partitions| json!({ "partitions": partitions }));
+/// The document that asks for these settings, without those that are not named.
+fn wanted(settings: &TopicSettings) -> Value {
+    let mut wanted = serde_json::Map::new();
+    if let Some(partitions) = settings.partitions {
+        wanted.insert("partitions".to_owned(), partitions.into());
+    }
+    if let Some(attribute) = &settings.key_from {
+        wanted.insert("keyFrom".to_owned(), attribute.as_str().into());
+    }
+    if let Some(window) = &settings.dedupe_window {
+        wanted.insert("dedupe".to_owned(), json!({ "window": window }));
+    }
+    let kept = [("age", &settings.retention_age), ("bytes", &settings.retention_bytes)];
+    let kept: serde_json::Map<String, Value> =
+        kept.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.as_deref()?.into()))).collect();
+    if !kept.is_empty() {
+        wanted.insert("retention".to_owned(), kept.into());
+    }
+    wanted.into()
+}
+
+async fn create(context: &mut Context<'_>, name: &str, settings: &TopicSettings) -> Result<(), Failure> {
+    let body = wanted(settings);
     let call = Call::new(Method::PUT, &["topics", name]).body(JSON, body.to_string());
     let answer = context.api.call(call).await?;
     if context.wants_json() {

@@ -167,10 +167,11 @@ pub(super) async fn show(State(api): State<Shared>, Path(name): Path<String>) ->
 
 /// Create a topic, or bring one to these settings
 ///
-/// The number of partitions and the key never change. A topic that a file owns changes only there.
+/// What is not named has its default where the topic is new, and stays as it is where the topic is there. The number of
+/// partitions and the key never change. A topic that a file owns changes only there.
 #[utoipa::path(put, path = "/topics/{topic}", operation_id = "putTopic", tag = "Topics",
     params(("topic" = String, Path, description = "The topic's name.", example = "orders")),
-    request_body(content = Option<Wanted>, description = "May be left out: everything has a default."),
+    request_body(content = Option<Wanted>, description = "May be left out, and so may each of its fields."),
     responses(
         (status = 200, description = "It was there.", body = Document),
         (status = 201, description = "It was created.", body = Document),
@@ -184,8 +185,14 @@ pub(super) async fn create(
     let name = topic_name(name)?;
     let wanted: Wanted =
         read_json(request, Code::InvalidResource, r#"{"partitions": 4, "retention": {"age": "7d"}}"#).await?;
-    let mut spec =
-        TopicSpec::new(name, wanted.partitions.unwrap_or_else(|| api.pubsub.partitions_default()), Origin::Api);
+    let mut spec = match api.pubsub.topic(&name) {
+        // Whoever names one setting must not lose events by the default of another.
+        Some(existing) => TopicSpec { origin: Origin::Api, ..existing.spec.clone() },
+        None => TopicSpec::new(name, api.pubsub.partitions_default(), Origin::Api),
+    };
+    if let Some(partitions) = wanted.partitions {
+        spec.partitions = partitions;
+    }
     if let Some(key_from) = wanted.key_from {
         spec.key_from = key_from;
     }

@@ -72,6 +72,12 @@ async fn topics() {
     let there = "already there: topic orders with 2 partitions\n";
     let requests = check("topics create orders", vec![Answer::json(200, TOPIC)], &["PUT /topics/orders"], there).await;
     assert_eq!(requests[0].body, "{}");
+    let settings =
+        "topics create orders --key-from subject --dedupe-window 0s --retention-age unlimited --retention-bytes 1GiB";
+    let requests = check(settings, vec![Answer::json(200, TOPIC)], &["PUT /topics/orders"], there).await;
+    let body: serde_json::Value = serde_json::from_str(&requests[0].body).unwrap();
+    let retention = serde_json::json!({"age": "unlimited", "bytes": "1GiB"});
+    assert_eq!(body, serde_json::json!({"keyFrom": "subject", "dedupe": {"window": "0s"}, "retention": retention}));
     let gone = || vec![Answer::json(204, "")];
     check("topics delete orders", gone(), &["DELETE /topics/orders"], "deleted topic orders\n").await;
     check("topics delete orders -o json", gone(), &["DELETE /topics/orders"], "").await;

@@ -195,6 +195,13 @@ async fn retention_is_set_shown_and_told_where_it_took_what_is_asked_for() {
     let wanted = r#"{"retention": {"age": "1s", "bytes": "10GiB"}}"#;
     assert_eq!(gateway.send(Method::PUT, "/topics/t", wanted).await.status.as_u16(), 201);
     assert_eq!(shown("/topics/t").await, serde_json::json!({"age": "1s", "bytes": "10GiB"}));
+    // What a change does not name stays: the default age would take events that somebody meant to keep.
+    for change in ["", r#"{"dedupe": {"window": "5m"}}"#, r#"{"retention": {"bytes": "10GiB"}}"#] {
+        assert_eq!(gateway.send(Method::PUT, "/topics/t", change).await.status.as_u16(), 200, "{change}");
+        assert_eq!(shown("/topics/t").await, serde_json::json!({"age": "1s", "bytes": "10GiB"}), "{change}");
+    }
+    let dedupe = gateway.send(Method::GET, "/topics/t", "").await.body["dedupe"]["window"].clone();
+    assert_eq!(dedupe, "5m");
     for bad in
         [r#"{"retention": {"age": "1"}}"#, r#"{"retention": {"bytes": "1KiB"}}"#, r#"{"retention": {"size": "1GiB"}}"#]
     {
