@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 pub(crate) use find::Found;
 
-use super::progress::{Checkpoint, LaneKey, Load, Offered, Progress, Queued, Taken};
+use super::progress::{Checkpoint, Choice, LaneKey, Load, Offered, Progress, Queued, Taken};
 use crate::budget::{Account, Budget};
 use crate::catalogue::{Order, Subscription, Topic};
 use crate::environment::{Clock, Environment};
@@ -447,11 +447,16 @@ impl Core {
             return Take::Wait(None);
         }
         let retries = state.budget.ready_at(now);
+        let choice = match (probe, &retries) {
+            (Some(_), _) => Choice::Probe,
+            (None, Ok(_)) => Choice::RetriesFirst,
+            (None, Err(_)) => Choice::New,
+        };
         let count = state.entries.len();
         for step in 0..count {
             let index = (state.turn + step) % count;
             let entry = &mut state.entries[index];
-            let Some(taken) = entry.progress.take(retries.is_ok()) else { continue };
+            let Some(taken) = entry.progress.take(choice) else { continue };
             let is_retry = taken.attempts > 0;
             let room = matches!(entry.feed, Feed::Own(_)) && entry.progress.has_room() || entry.progress.has_due(now);
             let outgoing = Outgoing {

@@ -60,6 +60,18 @@ pub(crate) enum Offered {
     Full,
 }
 
+/// Which event goes out next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// One that failed before, and where there is none one that did not.
+    RetriesFirst,
+    /// One that did not fail before.
+    New,
+    /// Either in turn: if only those that failed before were tried on a sink that fails, a few events that never succeed
+    /// would keep all others from showing that it is well.
+    Probe,
+}
+
 /// An event handed out.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
@@ -189,6 +201,8 @@ pub(crate) struct Progress {
     loading: usize,
     /// There is no memory for more than one event.
     short_of_memory: bool,
+    /// Whether the last probe was an event that has not failed before.
+    probed_new: bool,
     /// From the checkpoint: positions before `.0` are settled but for those in `.1`.
     settled: Option<(Position, BTreeSet<Position>)>,
 }
@@ -310,9 +324,9 @@ impl Progress {
         !self.again.is_empty()
     }
 
-    /// Hands out the next event, if there is one: those that failed before come first, where `retries` lets them go.
-    pub(crate) fn take(&mut self, retries: bool) -> Option<Taken> {
-        while let Some(key) = self.next_ready(retries) {
+    /// Hands out the next event of that choice, if there is one.
+    pub(crate) fn take(&mut self, choice: Choice) -> Option<Taken> {
+        while let Some(key) = self.next_ready(choice) {
             let (queued, attempts, first_attempt_at) = match self.lanes.get_mut(&key) {
                 Some(Lane::Live { queue, busy }) if !*busy => {
                     let Some(queued) = queue.pop_front() else { continue };
@@ -347,9 +361,20 @@ impl Progress {
         None
     }
 
-    fn next_ready(&mut self, retries: bool) -> Option<LaneKey> {
-        let again = if retries { self.again.pop_front() } else { None };
-        again.or_else(|| self.ready.pop_front())
+    fn next_ready(&mut self, choice: Choice) -> Option<LaneKey> {
+        let new_first = match choice {
+            Choice::RetriesFirst => false,
+            Choice::New => return self.ready.pop_front(),
+            Choice::Probe => {
+                self.probed_new = !self.probed_new;
+                self.probed_new
+            }
+        };
+        if new_first {
+            self.ready.pop_front().or_else(|| self.again.pop_front())
+        } else {
+            self.again.pop_front().or_else(|| self.ready.pop_front())
+        }
     }
 
     /// The event that was taken from the lane is settled for good.

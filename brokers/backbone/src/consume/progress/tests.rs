@@ -101,7 +101,7 @@ impl World {
     }
 
     fn take(&mut self) -> bool {
-        let Some(taken) = self.progress.take(true) else { return false };
+        let Some(taken) = self.progress.take(Choice::RetriesFirst) else { return false };
         let due = self.delayed.get(&taken.position.0).copied().unwrap_or(0);
         assert!(due <= self.now, "{} went out before its time", taken.position);
         assert_eq!(taken.event.id(), taken.position.0.to_string().as_str());
@@ -383,8 +383,8 @@ fn retries_go_out_only_where_they_may() {
     world.run(&Step::Retry(0, 0));
     while world.load() {}
     let position = |taken: Option<Taken>| taken.map(|taken| taken.position.0);
-    assert_eq!(position(world.progress.take(false)), Some(1));
-    assert_eq!(position(world.progress.take(true)), Some(0), "before those that have not failed");
-    assert_eq!(position(world.progress.take(false)), Some(2));
-    assert_eq!(position(world.progress.take(false)), None);
+    assert_eq!(position(world.progress.take(Choice::New)), Some(1));
+    assert_eq!(position(world.progress.take(Choice::RetriesFirst)), Some(0), "before those that have not failed");
+    assert_eq!(position(world.progress.take(Choice::New)), Some(2));
+    assert_eq!(position(world.progress.take(Choice::New)), None);
 }
