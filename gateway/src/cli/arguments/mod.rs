@@ -11,9 +11,9 @@ use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 
 pub use client::{
     Apply, Apps, Bench, Client, Cluster, Contexts, DeadLetters, Doctor, LogLevel, Publish, RedriveLetters,
-    Subscriptions, Tail, TopicSettings, Topics,
+    Subscriptions, Tail, Topics,
 };
-pub(crate) use client::{Plan, Why};
+pub(crate) use client::{Plan, TopicSettings, Why};
 pub use values::{Server, Token};
 
 /// One binary that turns the broker you run, or none, into an event mesh.
