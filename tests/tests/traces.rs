@@ -25,12 +25,12 @@ fn subscription<'a>(name: &'a str, topic: &'a [&'a str], sink: &'a str) -> Strin
 }
 
 fn exporting_to(endpoint: &str) -> Options {
-    let environment = vec![
+    let variables = vec![
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.to_owned()),
         ("OTEL_SERVICE_NAME", "gateway-under-test".to_owned()),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=tests".to_owned()),
     ];
-    Options { environment, ..Options::default() }
+    Options { variables, ..Options::default() }
 }
 
 async fn publish(client: &Client, topic: &str, id: &str, trace: &[(&str, &str)]) {
