@@ -27,8 +27,16 @@ async fn publish(client: &Client, topic: &str, id: &str, key: Option<&str>) {
 
 /// The passports of an id.
 async fn passports(client: &Client, id: &str) -> Vec<Value> {
-    let answer = client.get(&format!("/passports?id={id}")).await.expect("the gateway answers").expect(200);
-    answer.json().as_array().expect("passports are an array").clone()
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = client.get(&format!("/passports?id={id}")).await.expect("the gateway answers");
+        // An event is found once it was read for its subscriptions, which is shortly after its receipt.
+        if answer.status == 404 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        }
+        return answer.expect(200).json().as_array().expect("passports are an array").clone();
+    }
 }
 
 /// What became of an event of one subscription, at the first place of its only passport.
