@@ -6,6 +6,7 @@
 //! | module | gives | promise |
 //! |---|---|---|
 //! | [`log`] | the contract of an adapter | below |
+//! | [`lane`] | its second half: short messages between gateways | in the module |
 //! | [`slot`] | a journal with one owner | linearizable conditional commits, atomic in a slot, idempotent by command id |
 //!
 //! # Promises of a partition log
@@ -30,6 +31,7 @@ pub mod consume;
 pub mod cursor;
 pub mod environment;
 pub mod error;
+pub mod lane;
 pub mod log;
 pub mod publish;
 pub mod slot;
@@ -40,4 +42,5 @@ pub use capability::{Capability, Durability};
 pub use cursor::Cursor;
 pub use environment::{Clock, Environment, Random};
 pub use error::{Applied, Error, ErrorKind, Result};
+pub use lane::{Inbox, Lane, NodeId};
 pub use log::{Appended, Batch, BoxFuture, LogId, LogInfo, LogSpec, PartitionLog, Position, Record, Stored, Tail};

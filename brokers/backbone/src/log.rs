@@ -101,11 +101,45 @@ pub struct Appended {
     pub position: Option<Position>,
 }
 
-/// How a log is created.
+/// What is created and deleted as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSpec {
-    /// Which.
-    pub id: LogId,
+pub enum LogSpec {
+    /// A topic with all its partitions.
+    Topic {
+        /// The topic's name.
+        topic: ByteString,
+        /// How many partitions it has.
+        partitions: u32,
+    },
+    /// One generation of a slot's journal, or a slot's outcomes.
+    Single(LogId),
+}
+
+impl LogSpec {
+    /// A topic with that many partitions.
+    pub fn topic(topic: impl Into<ByteString>, partitions: u32) -> Self {
+        Self::Topic { topic: topic.into(), partitions }
+    }
+
+    /// The logs that it stands for.
+    pub fn logs(&self) -> Vec<LogId> {
+        match self {
+            Self::Topic { topic, partitions } => {
+                (0..*partitions).map(|partition| LogId::Topic { topic: topic.clone(), partition }).collect()
+            }
+            Self::Single(id) => vec![id.clone()],
+        }
+    }
+}
+
+/// That log by itself; for a topic's partition the topic up to it.
+impl From<LogId> for LogSpec {
+    fn from(id: LogId) -> Self {
+        match id {
+            LogId::Topic { topic, partition } => Self::Topic { topic, partitions: partition + 1 },
+            id => Self::Single(id),
+        }
+    }
 }
 
 /// What is known of a log.
@@ -115,23 +149,27 @@ pub struct LogInfo {
     pub id: LogId,
     /// The first position that can be read: [`LogInfo::end`] where the log is empty.
     pub begin: Position,
-    /// The position that the next record gets at the earliest.
+    /// The position that the next record gets at the earliest: a tail that has given every record stands there, or comes
+    /// there with an empty batch.
     pub end: Position,
-    /// The bytes that its records take.
+    /// The bytes that its records take; an estimate, or 0, where the broker does not tell.
     pub bytes: u64,
 }
 
 /// Some records in the order of the log.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// The records, never empty when a [`Tail`] gives them.
+    /// The records. Empty only where a [`Tail`] has passed places that hold none (see [`Tail::next`]).
     pub records: Vec<Stored>,
 }
 
 /// A reader that follows one log.
 pub trait Tail: Send {
-    /// The next records, at least one, waiting for it where the log has no more; at most about `bytes_max`, though one
-    /// record larger than that is given alone.
+    /// The next records, waiting for one where the log has no more; at most about `bytes_max`, though one record larger
+    /// than that is given alone.
+    ///
+    /// On brokers whose positions have gaps the batch may be empty: then [`Tail::position`] has moved over places that
+    /// hold no record. Whoever reads up to an end gets there, and is not left waiting for a record that stands behind it.
     ///
     /// May be dropped while it waits, without losing a record.
     fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Batch>>;
@@ -145,11 +183,26 @@ pub trait PartitionLog: Send + Sync + fmt::Debug {
     /// What this broker can do.
     fn capability(&self) -> &Capability;
 
-    /// Creates the log where it does not exist; done durably when it returns. Nothing else ever creates a log.
+    /// Creates what does not exist of it; done durably when it returns. Nothing else ever creates a log. A topic that is
+    /// there with another number of partitions is [`crate::ErrorKind::Conflict`].
     fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>>;
 
-    /// Deletes the log with its records, durably. A log that is not there is no error.
-    fn delete<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<()>>;
+    /// Deletes it with its records, durably. What is not there is no error. A topic that was attached is let go of, and
+    /// stays on the broker with all that it holds.
+    fn delete(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>>;
+
+    /// Makes a topic of somebody else's, by the name that it has on the broker, readable and writable as `topic`; gives its
+    /// number of partitions. The adapter remembers it until it is closed, no longer: whoever opens it attaches again.
+    /// Attaching is reading: nothing on the broker is created or changed.
+    fn attach<'a>(&'a self, topic: &'a str, to: &'a str) -> BoxFuture<'a, Result<u32>> {
+        Box::pin(std::future::ready(Err(crate::Error::new(
+            crate::ErrorKind::Misconfigured,
+            format!(
+                "topic {topic} cannot be attached to {to}: the {} backbone holds no topics of others",
+                self.capability().broker
+            ),
+        ))))
+    }
 
     /// Every log that exists.
     fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>>;

@@ -253,15 +253,28 @@ impl PartitionLog for MemoryLog {
     fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.alive()?;
-            self.broker.logs.lock().logs.entry(spec.id).or_default();
+            let mut logs = self.broker.logs.lock();
+            if let LogSpec::Topic { topic, partitions } = &spec {
+                let more = LogId::Topic { topic: topic.clone(), partition: *partitions };
+                if logs.logs.contains_key(&more) {
+                    let context = format!("topic {topic} exists with more than {partitions} partitions");
+                    return Err(Error::new(ErrorKind::Conflict, context));
+                }
+            }
+            for id in spec.logs() {
+                logs.logs.entry(id).or_default();
+            }
             Ok(())
         })
     }
 
-    fn delete<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<()>> {
+    fn delete(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.alive()?;
-            self.broker.logs.lock().logs.remove(id);
+            let mut logs = self.broker.logs.lock();
+            for id in spec.logs() {
+                logs.logs.remove(&id);
+            }
             Ok(())
         })
     }

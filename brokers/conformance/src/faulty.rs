@@ -75,8 +75,12 @@ impl PartitionLog for Refusing {
         self.inner.create(spec)
     }
 
-    fn delete<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<()>> {
-        self.inner.delete(id)
+    fn delete(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
+        self.inner.delete(spec)
+    }
+
+    fn attach<'a>(&'a self, topic: &'a str, to: &'a str) -> BoxFuture<'a, Result<u32>> {
+        self.inner.attach(topic, to)
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>> {

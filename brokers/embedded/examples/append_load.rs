@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("opened in {:?}", opening.elapsed());
     for tasks in [1, 64, 256] {
         let id = LogId::Topic { topic: format!("load-{tasks}").into(), partition: 0 };
-        log.create(LogSpec { id: id.clone() }).await?;
+        log.create(LogSpec::from(id.clone())).await?;
         let from = log.info(&id).await?.end;
         let (before, begun) = (log.counters(), Instant::now());
         let running = Arc::new(AtomicBool::new(true));

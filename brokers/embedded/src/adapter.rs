@@ -176,6 +176,17 @@ impl EmbeddedLog {
         Box::pin(async move { outcome(queued).await.map(|_| ()) })
     }
 
+    /// Queues them all now, and waits for all of them.
+    fn perform_all<'a>(&self, operations: impl Iterator<Item = Operation>) -> BoxFuture<'a, Result<()>> {
+        let queued: Vec<_> = operations.map(|operation| self.enqueue(|| Ok(operation))).collect();
+        Box::pin(async move {
+            for one in queued {
+                outcome(one).await?;
+            }
+            Ok(())
+        })
+    }
+
     fn shut(&self) {
         if let Some(mut writer) = self.by_hand.lock().take() {
             writer.finish();
@@ -256,18 +267,28 @@ impl PartitionLog for EmbeddedLog {
     }
 
     fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
-        self.perform(|| match &spec.id {
-            LogId::Topic { topic, .. } if topic.len() > limits::TOPIC_NAME_BYTES => Err(Error::new(
-                ErrorKind::TooLarge { limit_bytes: limits::TOPIC_NAME_BYTES },
-                format!("the topic's name has {} bytes, and may have {}", topic.len(), limits::TOPIC_NAME_BYTES),
-            )),
-            _ => Ok(Operation::Create { id: spec.id }),
-        })
+        if let LogSpec::Topic { topic, partitions } = &spec {
+            let beyond = LogId::Topic { topic: topic.clone(), partition: *partitions };
+            let refusal = if topic.len() > limits::TOPIC_NAME_BYTES {
+                let context =
+                    format!("the topic's name has {} bytes, and may have {}", topic.len(), limits::TOPIC_NAME_BYTES);
+                Some(Error::new(ErrorKind::TooLarge { limit_bytes: limits::TOPIC_NAME_BYTES }, context))
+            } else if self.shared.log(&beyond).is_ok() {
+                let context = format!("topic {topic} exists with more than {partitions} partitions");
+                Some(Error::new(ErrorKind::Conflict, context))
+            } else {
+                None
+            };
+            if let Some(error) = refusal {
+                return Box::pin(std::future::ready(Err(error)));
+            }
+        }
+        self.perform_all(spec.logs().into_iter().map(|id| Operation::Create { id }))
     }
 
-    fn delete<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<()>> {
+    fn delete(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
         // Whether it exists is decided by the writer, in its turn: a creation may be queued before.
-        self.perform(|| Ok(Operation::Delete { id: id.clone() }))
+        self.perform_all(spec.logs().into_iter().map(|id| Operation::Delete { id }))
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>> {

@@ -61,7 +61,7 @@ fn what_is_not_there_is_told_by_kind() {
     assert_eq!(kind(append(&log, &id, frame("x"))), ErrorKind::NotFound);
     assert_eq!(kind(log.info(&id).now_or_never().unwrap()), ErrorKind::NotFound);
     assert_eq!(kind(done(&log, log.trim(&id, Position(3)))), ErrorKind::NotFound);
-    done(&log, log.delete(&id)).unwrap();
+    done(&log, log.delete(LogSpec::from(id.clone()))).unwrap();
     create(&log, &id);
     create(&log, &id);
     for n in 0..10 {
@@ -77,7 +77,7 @@ fn what_is_not_there_is_told_by_kind() {
     assert_eq!(kind(tail.next(1).now_or_never().unwrap()), ErrorKind::PositionLost { earliest: Position(10) });
     let huge = Record::Frame(vec![0; 2 << 20].into());
     assert!(matches!(kind(append(&log, &id, huge)), ErrorKind::TooLarge { .. }));
-    done(&log, log.delete(&id)).unwrap();
+    done(&log, log.delete(LogSpec::from(id.clone()))).unwrap();
     assert_eq!(kind(tail.next(1).now_or_never().unwrap()), ErrorKind::NotFound);
     create(&log, &id);
     assert_eq!(append(&log, &id, frame("anew")).unwrap(), 0, "a log that is created again begins again");
@@ -93,9 +93,9 @@ fn operations_that_share_a_commit_take_effect_in_their_order() {
     create(&log, &id);
     let first = log.append(&id, frame("0"));
     let trim = log.trim(&id, Position(1));
-    let delete = log.delete(&id);
+    let delete = log.delete(LogSpec::from(id.clone()));
     let refused = log.append(&id, frame("1"));
-    let again = log.create(LogSpec { id: id.clone() });
+    let again = log.create(LogSpec::from(id.clone()));
     log.drive();
     assert_eq!(first.now_or_never().unwrap().unwrap().position, Some(Position(0)));
     trim.now_or_never().unwrap().unwrap();
@@ -365,7 +365,7 @@ async fn concurrent_appenders_keep_their_order_and_readers_see_each_record_once(
     let environment = Environment::system();
     let log = EmbeddedLog::open(options.clone(), &environment).unwrap();
     let id = topic("a");
-    log.create(LogSpec { id: id.clone() }).await.unwrap();
+    log.create(LogSpec::from(id.clone())).await.unwrap();
     const EACH: u64 = 500;
     const APPENDERS: u64 = 8;
     let reader = |log: Arc<EmbeddedLog>, id: LogId| async move {
@@ -425,7 +425,7 @@ async fn a_tail_waits_at_the_end_and_may_be_dropped_while_it_does() {
     let directory = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(Options::new(directory.path()), &Environment::system()).unwrap();
     let id = topic("a");
-    log.create(LogSpec { id: id.clone() }).await.unwrap();
+    log.create(LogSpec::from(id.clone())).await.unwrap();
     let mut tail = log.tail(&id, Position(2)).await.unwrap();
     for n in 0..2 {
         log.append(&id, frame(format!("{n}"))).await.unwrap();

@@ -119,7 +119,7 @@ impl Simulation {
             let id = topic(["a", "b", "c"][usize::try_from(self.random.below(3)).unwrap()]);
             match self.random.below(20) {
                 0..=1 => {
-                    let outcome = common::done(log, log.create(LogSpec { id: id.clone() }));
+                    let outcome = common::done(log, log.create(LogSpec::from(id.clone())));
                     let expected = self.model.entry(id).or_default();
                     if !expected.may {
                         *expected = Expected::default();
@@ -130,7 +130,7 @@ impl Simulation {
                     }
                 }
                 2 if self.random.below(8) == 0 => {
-                    let outcome = common::done(log, log.delete(&id));
+                    let outcome = common::done(log, log.delete(LogSpec::from(id.clone())));
                     if let Some(expected) = self.model.get_mut(&id) {
                         expected.must = false;
                         if outcome.is_ok() {
@@ -308,7 +308,7 @@ fn the_first_minute_survives_a_crash_in_every_operation() {
             storage.crash_at(Some(at));
             let mut acknowledged = 0;
             if let Ok(log) = open(&storage, small())
-                && common::done(&log, log.create(LogSpec { id: topic("a") })).is_ok()
+                && common::done(&log, log.create(LogSpec::from(topic("a")))).is_ok()
             {
                 acknowledged = 1 + (0..3).map_while(|n| append(&log, &topic("a"), frame(format!("{n}:"))).ok()).count();
             }

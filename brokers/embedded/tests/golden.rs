@@ -23,7 +23,7 @@ fn written() -> Arc<CrashingStorage> {
     create(&log, &topic("gone"));
     append(&log, &topic("orders"), event("one", 3)).unwrap();
     append(&log, &topic("orders"), frame("two")).unwrap();
-    done(&log, log.delete(&topic("gone"))).unwrap();
+    done(&log, log.delete(topic("gone").into())).unwrap();
     done(&log, log.trim(&topic("orders"), Position(1))).unwrap();
     append(&log, &topic("orders"), event("three", 400)).unwrap();
     log.close().now_or_never().unwrap();

@@ -74,8 +74,8 @@ impl PartitionLog for NullLog {
         self.stored.create(spec)
     }
 
-    fn delete<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<()>> {
-        self.stored.delete(id)
+    fn delete(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
+        self.stored.delete(spec)
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>> {

@@ -21,7 +21,7 @@ use tidegate_routing::topic::TopicName;
 use tidegate_schemas::limits;
 
 use crate::error::{Error, ErrorKind};
-use crate::log::{LogId, LogSpec, PartitionLog};
+use crate::log::{LogSpec, PartitionLog};
 use crate::slot::{Command, CommitError, Expect, Journal};
 
 pub(crate) use entry::Version;
@@ -158,10 +158,7 @@ impl Catalogue {
             let topic = Topic { created_at: existing.created_at, ..Topic::new(spec, created_at) };
             return Ok((self.store_topic(&view, topic, Expect::Any).await?, false));
         }
-        for partition in 0..spec.partitions {
-            let id = LogId::Topic { topic: spec.name.as_byte_string().clone(), partition };
-            self.log.create(LogSpec { id }).await?;
-        }
+        self.log.create(LogSpec::topic(spec.name.as_byte_string().clone(), spec.partitions)).await?;
         Ok((self.store_topic(&view, Topic::new(spec, created_at), Expect::Absent).await?, true))
     }
 
@@ -212,9 +209,7 @@ impl Catalogue {
         let mut next = View::clone(&view);
         next.topics.remove(name.as_byte_string());
         self.view.store(Arc::new(next));
-        for partition in 0..topic.spec.partitions {
-            self.log.delete(&LogId::Topic { topic: name.as_byte_string().clone(), partition }).await?;
-        }
+        self.log.delete(LogSpec::topic(name.as_byte_string().clone(), topic.spec.partitions)).await?;
         Ok(())
     }
 

@@ -111,7 +111,7 @@ struct Unwritten {
 impl Outcomes {
     pub(super) async fn open(log: Arc<dyn PartitionLog>, slot: u32) -> Result<Self> {
         let id = LogId::Outcomes { slot };
-        log.create(LogSpec { id: id.clone() }).await?;
+        log.create(LogSpec::Single(id.clone())).await?;
         Ok(Self { log, id, unwritten: Mutex::default() })
     }
 

@@ -10,6 +10,7 @@
 //! | [`frame`] | the stored format |
 //! | [`accept`] | which frame of a log counts: a pure function of the log's prefix |
 //! | [`acknowledge`] | when an owner may know that its frame counts: a pure function of what its appends told |
+//! | [`handle`] | a slot as any process sees it, whoever owns it |
 //! | [`heads`] | the state that accepted frames add up to |
 //! | [`journal`] | the owner: conditional commits, reads, watches, rolls |
 //! | [`reader`] | a reader that folds a slot without owning it |
@@ -17,12 +18,14 @@
 pub mod accept;
 pub mod acknowledge;
 pub mod frame;
+pub mod handle;
 pub mod heads;
 pub mod journal;
 pub mod reader;
 #[cfg(test)]
 mod rules_tests;
 
+pub use handle::SlotHandle;
 pub use journal::{
     Change, Command, CommandId, CommitError, Committed, Expect, Head, Journal, Options, Step, Watch, Watched,
 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_backbone::catalogue::{ChangeError, Origin, TopicSpec};
 use tidegate_backbone::consume::Start;
-use tidegate_backbone::{Applied, Clock as _, ErrorKind, LogId, PartitionLog as _, Position, Record};
+use tidegate_backbone::{Applied, Clock as _, ErrorKind, LogId, LogSpec, PartitionLog as _, Position, Record};
 use tidegate_routing::topic::TopicName;
 use tidegate_schemas::event::{Data, Timestamp};
 use tidegate_schemas::limits::{self, Limits};
@@ -46,9 +46,9 @@ async fn create_is_idempotent(fixture: Arc<dyn Fixture>) -> Outcome {
     let spec = topic.spec.clone();
     let (again, created) = process.consume.create_topic(spec).await?;
     same("created again", (again, created), (Arc::clone(&topic), false))?;
-    for partition in 0..3 {
-        process.log.create(tidegate_backbone::LogSpec { id: topic.log(partition) }).await?;
-    }
+    process.log.create(LogSpec::topic("orders", 3)).await?;
+    let more = process.log.create(LogSpec::topic("orders", 2)).await;
+    same("fewer partitions", more.map_err(|error| error.kind().clone()), Err(ErrorKind::Conflict))?;
     let mut count = 0;
     for id in topic.logs() {
         count += process.records(&id, Position::ZERO).await?.len();

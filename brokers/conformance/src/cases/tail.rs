@@ -38,7 +38,7 @@ async fn bench(fixture: &Arc<dyn Fixture>) -> Result<Bench, Failure> {
     let clock = Arc::<HeldClock>::default();
     let log = fixture.open(&environment(&clock)).await?;
     let id = LogId::Topic { topic: "orders".into(), partition: 0 };
-    log.create(LogSpec { id: id.clone() }).await?;
+    log.create(LogSpec::from(id.clone())).await?;
     Ok(Bench { clock, log, id })
 }
 

@@ -82,7 +82,7 @@ pub fn done<T>(log: &EmbeddedLog, future: BoxFuture<'_, Result<T>>) -> Result<T>
 }
 
 pub fn create(log: &EmbeddedLog, id: &LogId) {
-    done(log, log.create(LogSpec { id: id.clone() })).unwrap();
+    done(log, log.create(LogSpec::from(id.clone()))).unwrap();
 }
 
 pub fn append(log: &EmbeddedLog, id: &LogId, record: Record) -> Result<u64> {

@@ -37,7 +37,7 @@ async fn open(broker: &MemoryBroker, seed: u64) -> Index {
     let journal = Journal::open(Arc::clone(&log), 0, environment.clone(), options).await.unwrap();
     let catalogue = Arc::new(Catalogue::load(Arc::clone(&log), journal.clone()).unwrap());
     let id = LogId::Outcomes { slot: 0 };
-    log.create(crate::LogSpec { id }).await.unwrap();
+    log.create(crate::LogSpec::from(id)).await.unwrap();
     Index { run_entries: RUN, ..Index::new(log, journal, catalogue, environment) }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn open(
                 return Err(Error::new(ErrorKind::DataLoss, context));
             }
             let id = Generation::FIRST.log(slot);
-            within(&id, "creating it", log.create(LogSpec { id: id.clone() })).await?;
+            within(&id, "creating it", log.create(LogSpec::Single(id.clone()))).await?;
             continue;
         };
         // A new identity for each attempt: a late Announce of an earlier one is then another candidate's, not the same
@@ -86,7 +86,7 @@ async fn own(
     let epoch = writer.acceptor().epoch();
     for generation in others.into_iter().filter(|generation| generation.epoch < epoch) {
         let id = generation.log(slot);
-        if let Err(error) = within(&id, "deleting it", log.delete(&id)).await {
+        if let Err(error) = within(&id, "deleting it", log.delete(LogSpec::Single(id.clone()))).await {
             tracing::warn!(log = %id, %error, "a generation that is done with stays until the slot is opened again");
         }
     }

@@ -13,7 +13,7 @@ use super::roll::{Event, Roll};
 use super::writer::{Outcome, Stop, Writer};
 use super::{Answer, Change, CommitError, Committed, Options, Request, State};
 use crate::environment::Environment;
-use crate::log::PartitionLog;
+use crate::log::{LogSpec, PartitionLog};
 use crate::slot::frame::{Commit, Generation, Kind};
 use crate::slot::reader::within;
 
@@ -326,7 +326,7 @@ impl Owner {
         self.environment.spawn(async move {
             let mut delay = limits::JOURNAL_RESEND_DELAY;
             for _ in 0..limits::JOURNAL_RESENDS {
-                match within(&id, "deleting it", log.delete(&id)).await {
+                match within(&id, "deleting it", log.delete(LogSpec::Single(id.clone()))).await {
                     Ok(()) => return,
                     Err(error) => tracing::warn!(log = %id, %error, "a generation that is done with stays"),
                 }

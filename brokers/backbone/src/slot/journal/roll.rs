@@ -59,7 +59,7 @@ impl Roll {
         let log = Arc::clone(log);
         let starting = async move {
             let id = generation.log(slot);
-            within(&id, "creating it", log.create(LogSpec { id: id.clone() })).await?;
+            within(&id, "creating it", log.create(LogSpec::Single(id.clone()))).await?;
             match Writer::begin(log, Acceptor::new(slot, generation), first).await? {
                 Begun::Owner(writer) => Ok(*writer),
                 Begun::Void | Begun::Fenced { .. } => {

@@ -150,7 +150,7 @@ async fn an_orphan_generation_is_deleted_and_a_later_owners_is_not() {
     let orphan = Generation { epoch: 1, suffix: 5 }.log(0);
     let later = Generation { epoch: 9, suffix: 6 }.log(0);
     for id in [&orphan, &later] {
-        client.create(crate::LogSpec { id: id.clone() }).await.unwrap();
+        client.create(crate::LogSpec::from(id.clone())).await.unwrap();
     }
     let next = open(&broker.client(), 2).await;
     assert_eq!(next.get(b"a").unwrap().value, "1");
