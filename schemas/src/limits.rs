@@ -239,6 +239,8 @@ pub const JOURNAL_ROLL_FRAMES_IN_FLIGHT: usize = 4;
 pub const JOURNAL_ROLL_ROUNDS: u32 = 4;
 /// How often opening a slot looks again because another owner was at work on it.
 pub const JOURNAL_OPEN_ATTEMPTS: u32 = 8;
+/// What work in a slot may take to end before the slot is given up.
+pub const CLAIM_DRAIN_TIMEOUT: Duration = Duration::from_millis(800);
 /// Bytes that one read of a slot's log takes.
 pub const JOURNAL_READ_BYTES: usize = 1024 * 1024;
 /// A segment file of the embedded log.

@@ -8,6 +8,7 @@
 //! | [`log`] | the contract of an adapter | below |
 //! | [`lane`] | its second half: short messages between gateways | in the module |
 //! | [`slot`] | a journal with one owner | linearizable conditional commits, atomic in a slot, idempotent by command id |
+//! | [`claim`] | who owns which slot | at any position of a slot's log one process |
 //!
 //! # Promises of a partition log
 //!
@@ -27,6 +28,7 @@
 pub mod budget;
 pub mod capability;
 pub mod catalogue;
+pub mod claim;
 pub mod consume;
 pub mod cursor;
 pub mod environment;

@@ -13,6 +13,7 @@
 //! | [`handle`] | a slot as any process sees it, whoever owns it |
 //! | [`heads`] | the state that accepted frames add up to |
 //! | [`journal`] | the owner: conditional commits, reads, watches, rolls |
+//! | [`placement`] | which slot looks after what |
 //! | [`reader`] | a reader that folds a slot without owning it |
 
 pub mod accept;
@@ -21,6 +22,7 @@ pub mod frame;
 pub mod handle;
 pub mod heads;
 pub mod journal;
+pub mod placement;
 pub mod reader;
 #[cfg(test)]
 mod rules_tests;

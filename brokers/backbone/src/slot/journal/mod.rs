@@ -137,6 +137,12 @@ impl Journal {
         self.epoch
     }
 
+    /// Whether this process owns the slot at this moment, so that what it does for it now is done by nobody else: to be asked
+    /// before each delivery, and before whatever else has an effect outside.
+    pub fn holds(&self) -> bool {
+        !self.ended.is_cancelled()
+    }
+
     /// Commits a command. Queued when first polled; two calls polled one after the other are judged in that order.
     /// Dropping the future does not undo it.
     ///
