@@ -128,7 +128,7 @@ pub async fn start_on(
     let backbone = Environment::system().with_memory(Budget::new(memory_bytes));
     let Backbone { log, failed } = open(&settings.data, &backbone)?;
     let journal = Journal::open(Arc::clone(&log), SLOT, backbone.clone(), slot::Options::default()).await?;
-    let catalogue = Arc::new(Catalogue::load(Arc::clone(&log), journal.clone())?);
+    let catalogue = Catalogue::open(Arc::clone(&log), Arc::new(journal.clone()), &backbone).await?;
 
     let metrics = Metrics::new();
     let traces = match &settings.traces {

@@ -55,7 +55,7 @@ impl Process {
         let log = Refusing::new(fixture.open(&environment).await?);
         let contract = || Arc::clone(&log) as Arc<dyn PartitionLog>;
         let journal = Journal::open(contract(), 0, environment.clone(), Options::default()).await?;
-        let catalogue = Arc::new(Catalogue::load(contract(), journal.clone())?);
+        let catalogue = Catalogue::open(contract(), Arc::new(journal.clone()), &environment).await?;
         let delivery = environment.child();
         let consume =
             Consume::start(contract(), journal.clone(), Arc::clone(&catalogue), delivery.clone(), Arc::new(Silent))

@@ -66,6 +66,24 @@ impl Retention {
     pub const DEAD_LETTERS: Self = Self { age: Some(limits::RETENTION_DEAD_LETTERS_AGE), bytes: None };
 }
 
+/// What becomes of records of a topic that are no CloudEvents; only others than gateways write such.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Foreign {
+    /// They are delivered, wrapped in an event.
+    #[default]
+    Wrap,
+    /// They go to the topic's dead letters instead.
+    DeadLetter,
+}
+
+impl Foreign {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How a topic is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -82,6 +100,13 @@ pub struct TopicSpec {
     /// How long its events are kept. A topic from before there was retention keeps all, until it is declared anew.
     #[serde(default)]
     pub retention: Retention,
+    /// The name on the broker of the topic of somebody else's that this is, where it is one: it is read and written as it
+    /// is, never created, and stays when this is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<ByteString>,
+    /// What becomes of records that are no CloudEvents.
+    #[serde(default, skip_serializing_if = "Foreign::is_default")]
+    pub foreign: Foreign,
     /// Who declared it.
     pub origin: Origin,
 }
@@ -95,6 +120,8 @@ impl TopicSpec {
             key_from: KeyFrom::PartitionKey,
             dedupe_window: limits::DEDUPE_WINDOW,
             retention: Retention::DEFAULT,
+            attached: None,
+            foreign: Foreign::default(),
             origin,
         }
     }
@@ -105,15 +132,23 @@ impl TopicSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Topic {
     pub(crate) v: Version,
+    /// Never given twice: a topic that is deleted and created again is another. 0 in entries of early versions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub uid: u64,
     /// How it is.
     pub spec: TopicSpec,
     /// When it was created, in milliseconds since 1970.
     pub created_at: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Topic {
-    pub(crate) fn new(spec: TopicSpec, created_at: u64) -> Self {
-        Self { v: VERSION, spec, created_at }
+    pub(crate) fn new(uid: u64, spec: TopicSpec, created_at: u64) -> Self {
+        Self { v: VERSION, uid, spec, created_at }
     }
 
     /// How many partitions it has.

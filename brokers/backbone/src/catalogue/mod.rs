@@ -8,8 +8,16 @@
 //!
 //! Values are JSON objects with a version `v`; a reader refuses versions and members that it does not know. An entry is
 //! written only after what it speaks of exists (the logs of a topic), and removed before that goes.
+//!
+//! Every gateway follows the slot. What one changes is in its view when the call returns, and in those of the others a
+//! moment later; [`Catalogue::changes`] tells. A change names the revision of the entry that it was made from: where another
+//! gateway was faster it is [`CommitError::Conflict`], and changes nothing.
 
+mod change;
 mod entry;
+mod follow;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,20 +26,23 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use bytestring::ByteString;
 use tidegate_routing::topic::TopicName;
-use tidegate_schemas::limits;
+use tokio::sync::watch;
 
+use crate::environment::Random;
 use crate::error::{Error, ErrorKind};
-use crate::log::{LogSpec, PartitionLog};
-use crate::slot::{Command, CommitError, Expect, Journal};
+use crate::log::PartitionLog;
+use crate::slot::{CommitError, Expect, SlotHandle};
 
 pub(crate) use entry::Version;
 pub use entry::{
-    HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Subscription, SubscriptionSpec, Topic,
-    TopicSpec,
+    Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Subscription, SubscriptionSpec,
+    Topic, TopicSpec,
 };
+use follow::Attached;
 
-pub(crate) const TOPIC_PREFIX: &str = "catalogue/topic/";
-pub(crate) const SUBSCRIPTION_PREFIX: &str = "catalogue/subscription/";
+const PREFIX: &str = "catalogue/";
+const TOPIC_PREFIX: &str = "catalogue/topic/";
+const SUBSCRIPTION_PREFIX: &str = "catalogue/subscription/";
 
 /// Why the catalogue was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +62,16 @@ pub enum ChangeError {
     OtherKey {
         /// The topic.
         name: TopicName,
+    },
+    /// A topic of that name is there and is another one on the broker.
+    #[error(
+        "topic {name} exists and {is}; delete it first, an attached topic stays on the broker with all that it holds"
+    )]
+    OtherAttachment {
+        /// The topic.
+        name: TopicName,
+        /// What it is.
+        is: String,
     },
     /// Another topic differs from this one only in `.` and `_`.
     #[error(
@@ -102,38 +123,56 @@ pub struct View {
     pub topics: HashMap<ByteString, Arc<Topic>>,
     /// Subscriptions by name.
     pub subscriptions: HashMap<ByteString, Arc<Subscription>>,
+    /// The revision of slot 0 up to which this shows every change; it may show later ones.
+    pub revision: u64,
+    /// By which revision each entry was written.
+    revisions: HashMap<Bytes, u64>,
 }
 
-/// The catalogue with its view. Changes of one process are made one after the other.
+impl View {
+    /// What a change of the topic as it stands here expects.
+    fn expect_topic(&self, name: &str) -> Expect {
+        self.expect(&key(TOPIC_PREFIX, name))
+    }
+
+    /// What a change of the subscription as it stands here expects.
+    pub(crate) fn expect_subscription(&self, name: &str) -> Expect {
+        self.expect(&key(SUBSCRIPTION_PREFIX, name))
+    }
+
+    fn expect(&self, key: &Bytes) -> Expect {
+        self.revisions.get(key).map_or(Expect::Absent, |revision| Expect::Revision(*revision))
+    }
+}
+
+/// The catalogue with its view. Changes of one process are made one after the other; those of several are told apart by
+/// revisions, so that none overwrites what it has not seen.
 #[derive(Debug)]
 pub struct Catalogue {
     log: Arc<dyn PartitionLog>,
-    journal: Journal,
+    slot: Arc<dyn SlotHandle>,
+    random: Arc<dyn Random>,
     view: ArcSwap<View>,
+    changed: watch::Sender<u64>,
     changing: tokio::sync::Mutex<()>,
+    /// Held while the view is made anew.
+    following: tokio::sync::Mutex<Attached>,
 }
 
 impl Catalogue {
-    /// Reads the catalogue from its slot.
-    ///
-    /// # Errors
-    /// [`ErrorKind::DataLoss`] where an entry cannot be read.
-    pub fn load(log: Arc<dyn PartitionLog>, journal: Journal) -> Result<Self, Error> {
-        let mut view = View::default();
-        for (key, _, value) in journal.scan(TOPIC_PREFIX.as_bytes()) {
-            let topic: Topic = read(&key, &value)?;
-            view.topics.insert(topic.spec.name.as_byte_string().clone(), Arc::new(topic));
-        }
-        for (key, _, value) in journal.scan(SUBSCRIPTION_PREFIX.as_bytes()) {
-            let subscription: Subscription = read(&key, &value)?;
-            view.subscriptions.insert(subscription.spec.name.clone(), Arc::new(subscription));
-        }
-        Ok(Self { log, journal, view: ArcSwap::from_pointee(view), changing: tokio::sync::Mutex::new(()) })
-    }
-
     /// What is in it now.
     pub fn view(&self) -> arc_swap::Guard<Arc<View>> {
         self.view.load()
+    }
+
+    /// Tells of every change of the view, wherever it was made.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The slot that holds it.
+    pub fn slot(&self) -> &Arc<dyn SlotHandle> {
+        &self.slot
     }
 
     /// The topic of that name.
@@ -144,100 +183,6 @@ impl Catalogue {
     /// The subscription of that name.
     pub fn subscription(&self, name: &str) -> Option<Arc<Subscription>> {
         self.view.load().subscriptions.get(name).cloned()
-    }
-
-    /// Creates a topic: its logs first, then its entry. One that is there with the same number of partitions is given
-    /// as it is (`false`), with its other settings brought to what is asked.
-    pub async fn create_topic(&self, spec: TopicSpec, created_at: u64) -> Result<(Arc<Topic>, bool), ChangeError> {
-        let _changing = self.changing.lock().await;
-        let view = self.view.load_full();
-        if let Some(existing) = self.check_topic(&spec)? {
-            if existing.spec == spec {
-                return Ok((existing, false));
-            }
-            let topic = Topic { created_at: existing.created_at, ..Topic::new(spec, created_at) };
-            return Ok((self.store_topic(&view, topic, Expect::Any).await?, false));
-        }
-        self.log.create(LogSpec::topic(spec.name.as_byte_string().clone(), spec.partitions)).await?;
-        Ok((self.store_topic(&view, Topic::new(spec, created_at), Expect::Absent).await?, true))
-    }
-
-    /// Whether a topic could be created with these settings, or the one that is there be brought to them; gives that one.
-    pub fn check_topic(&self, spec: &TopicSpec) -> Result<Option<Arc<Topic>>, ChangeError> {
-        if !(1..=limits::TOPIC_PARTITIONS).contains(&spec.partitions) {
-            return Err(ChangeError::Partitions { wanted: spec.partitions, max: limits::TOPIC_PARTITIONS });
-        }
-        let view = self.view.load();
-        let Some(existing) = view.topics.get(spec.name.as_byte_string()) else {
-            let collides = view.topics.values().find(|other| other.spec.name.collides_with(&spec.name));
-            return collides.map_or(Ok(None), |other| {
-                Err(ChangeError::Collision { name: spec.name.clone(), other: other.spec.name.clone() })
-            });
-        };
-        if existing.spec.partitions != spec.partitions {
-            return Err(ChangeError::OtherPartitions {
-                name: spec.name.clone(),
-                existing: existing.spec.partitions,
-                wanted: spec.partitions,
-            });
-        }
-        // Keys that wait for a retry are looked for by what they are now.
-        if existing.spec.key_from != spec.key_from {
-            return Err(ChangeError::OtherKey { name: spec.name.clone() });
-        }
-        Ok(Some(Arc::clone(existing)))
-    }
-
-    async fn store_topic(&self, view: &View, topic: Topic, expect: Expect) -> Result<Arc<Topic>, ChangeError> {
-        let name = topic.spec.name.as_byte_string().clone();
-        self.journal.commit(Command::new().put(key(TOPIC_PREFIX, &name), expect, write(&topic))).await?;
-        let topic = Arc::new(topic);
-        let mut next = view.clone();
-        next.topics.insert(name, Arc::clone(&topic));
-        self.view.store(Arc::new(next));
-        Ok(topic)
-    }
-
-    /// Deletes a topic: its entry with the delivery keys in `also` first, then its logs.
-    pub async fn delete_topic(&self, name: &TopicName, also: Command) -> Result<(), ChangeError> {
-        let _changing = self.changing.lock().await;
-        let view = self.view.load_full();
-        let Some(topic) = view.topics.get(name.as_byte_string()) else {
-            return Err(ChangeError::NotFound { what: "topic", name: name.to_string() });
-        };
-        self.journal.commit(also.delete(key(TOPIC_PREFIX, name.as_byte_string()), Expect::Any)).await?;
-        let mut next = View::clone(&view);
-        next.topics.remove(name.as_byte_string());
-        self.view.store(Arc::new(next));
-        self.log.delete(LogSpec::topic(name.as_byte_string().clone(), topic.spec.partitions)).await?;
-        Ok(())
-    }
-
-    /// Writes a subscription, new or changed, together with the delivery keys in `also`.
-    pub async fn put_subscription(
-        &self,
-        subscription: Subscription,
-        expect: Expect,
-        also: Command,
-    ) -> Result<Arc<Subscription>, ChangeError> {
-        let _changing = self.changing.lock().await;
-        let name = subscription.spec.name.clone();
-        self.journal.commit(also.put(key(SUBSCRIPTION_PREFIX, &name), expect, write(&subscription))).await?;
-        let subscription = Arc::new(subscription);
-        let mut next = View::clone(&self.view.load_full());
-        next.subscriptions.insert(name, Arc::clone(&subscription));
-        self.view.store(Arc::new(next));
-        Ok(subscription)
-    }
-
-    /// Removes a subscription together with the delivery keys in `also`.
-    pub async fn remove_subscription(&self, name: &ByteString, also: Command) -> Result<(), ChangeError> {
-        let _changing = self.changing.lock().await;
-        self.journal.commit(also.delete(key(SUBSCRIPTION_PREFIX, name), Expect::Any)).await?;
-        let mut next = View::clone(&self.view.load_full());
-        next.subscriptions.remove(name);
-        self.view.store(Arc::new(next));
-        Ok(())
     }
 }
 

@@ -33,6 +33,8 @@ use crate::slot::{Command, CommitError, Expect, Journal};
 
 /// How often old outcomes are let go.
 const TRIM_INTERVAL: Duration = Duration::from_secs(600);
+/// How often pausing is tried anew because other gateways change the subscription at the same time.
+const PAUSE_ATTEMPTS: u32 = 5;
 
 /// Where a new subscription begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -401,7 +403,8 @@ impl Consume {
         }
         let changed_at = Some(self.shared.environment.clock.unix_milliseconds());
         let changed = Subscription { spec, changed_at, ..Subscription::clone(existing) };
-        self.shared.catalogue.put_subscription(changed, Expect::Any, command).await
+        let expect = self.shared.catalogue.view().expect_subscription(&existing.spec.name);
+        self.shared.catalogue.put_subscription(changed, expect, command).await
     }
 
     /// Stops deliveries of a subscription for that reason, or lets them go on where there is none.
@@ -411,11 +414,7 @@ impl Consume {
         reason: Option<String>,
     ) -> std::result::Result<Arc<Subscription>, ChangeError> {
         let _changing = self.changing.lock().await;
-        let Some(existing) = self.shared.catalogue.subscription(name) else {
-            return Err(ChangeError::NotFound { what: "subscription", name: name.to_string() });
-        };
-        let changed = Subscription { paused: reason, ..Subscription::clone(&existing) };
-        let subscription = self.shared.catalogue.put_subscription(changed, Expect::Any, Command::new()).await?;
+        let subscription = self.put_paused(name, reason).await?;
         if let Some(core) = self.shared.cores.lock().get(&subscription.uid) {
             core.update(Arc::clone(&subscription));
         }
@@ -426,13 +425,36 @@ impl Consume {
         Ok(subscription)
     }
 
+    /// Writes that a subscription is paused or not. Whoever changed it meanwhile changed something else, and keeps it.
+    async fn put_paused(
+        &self,
+        name: &ByteString,
+        reason: Option<String>,
+    ) -> std::result::Result<Arc<Subscription>, ChangeError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let view = self.shared.catalogue.view().clone();
+            let Some(existing) = view.subscriptions.get(name) else {
+                return Err(ChangeError::NotFound { what: "subscription", name: name.to_string() });
+            };
+            let changed = Subscription { paused: reason.clone(), ..Subscription::clone(existing) };
+            let expect = view.expect_subscription(name);
+            match self.shared.catalogue.put_subscription(changed, expect, Command::new()).await {
+                Err(ChangeError::Commit(CommitError::Conflict { .. })) if attempt < PAUSE_ATTEMPTS => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Ends a subscription; its progress is forgotten, its dead letters stay in their topic.
     pub async fn remove_subscription(&self, name: &ByteString) -> std::result::Result<(), ChangeError> {
         let _changing = self.changing.lock().await;
         let Some(existing) = self.shared.catalogue.subscription(name) else {
             return Err(ChangeError::NotFound { what: "subscription", name: name.to_string() });
         };
-        self.shared.catalogue.remove_subscription(name, Command::new()).await?;
+        let expect = self.shared.catalogue.view().expect_subscription(name);
+        self.shared.catalogue.remove_subscription(name, expect, Command::new()).await?;
         self.end(existing.uid);
         self.rebuild();
         let keys = checkpoint::keys_of_subscription(&self.shared.journal, existing.uid);

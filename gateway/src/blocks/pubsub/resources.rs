@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use tidegate_backbone::catalogue::{
-    ChangeError, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, SubscriptionSpec, TopicSpec,
+    ChangeError, Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, SubscriptionSpec,
+    TopicSpec,
 };
 use tidegate_backbone::consume::Start;
 use tidegate_schemas::limits;
@@ -112,6 +113,8 @@ impl PubSub {
             key_from: topic.key_from,
             dedupe_window: topic.dedupe_window.unwrap_or(limits::DEDUPE_WINDOW),
             retention: Retention { age: topic.retention.age, bytes: topic.retention.bytes },
+            attached: None,
+            foreign: Foreign::default(),
             origin,
         }
     }

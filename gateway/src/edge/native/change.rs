@@ -12,6 +12,7 @@ impl From<ChangeError> for Problem {
         match error {
             ChangeError::OtherPartitions { .. }
             | ChangeError::OtherKey { .. }
+            | ChangeError::OtherAttachment { .. }
             | ChangeError::Collision { .. }
             | ChangeError::Exists { .. } => Self::new(Code::Conflict, detail),
             ChangeError::Partitions { .. } => Self::new(Code::InvalidArgument, detail),

@@ -35,7 +35,7 @@ async fn open(broker: &MemoryBroker, seed: u64) -> Index {
     let environment = Environment::new(Arc::new(Early), Arc::new(SeededRandom::new(seed)));
     let options = slot::Options::default();
     let journal = Journal::open(Arc::clone(&log), 0, environment.clone(), options).await.unwrap();
-    let catalogue = Arc::new(Catalogue::load(Arc::clone(&log), journal.clone()).unwrap());
+    let catalogue = Catalogue::open(Arc::clone(&log), Arc::new(journal.clone()), &environment).await.unwrap();
     let id = LogId::Outcomes { slot: 0 };
     log.create(crate::LogSpec::from(id)).await.unwrap();
     Index { run_entries: RUN, ..Index::new(log, journal, catalogue, environment) }

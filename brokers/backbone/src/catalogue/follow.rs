@@ -1,0 +1,188 @@
+//! The view follows its slot: what any gateway changes is read here, and topics of others are attached.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::entry::{Subscription, Topic};
+use super::{Catalogue, PREFIX, SUBSCRIPTION_PREFIX, TOPIC_PREFIX, View, read};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::log::{LogSpec, PartitionLog};
+use crate::slot::{SlotHandle, Watch, Watched};
+
+/// How often a topic is tried to be attached that could not be.
+const ATTACH_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is looked whether the slot has been followed far enough.
+const REACH_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The topics of others that the adapter of this process knows, by name.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    topics: HashMap<ByteString, (ByteString, u32)>,
+    /// Some could not be attached.
+    missing: bool,
+}
+
+impl Catalogue {
+    /// Reads the catalogue from its slot and follows it, until the environment stops. Topics of others are attached.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::DataLoss`] where an entry cannot be read.
+    pub async fn open(
+        log: Arc<dyn PartitionLog>,
+        slot: Arc<dyn SlotHandle>,
+        environment: &Environment,
+    ) -> Result<Arc<Self>, Error> {
+        // Before the first look, so that no change falls between.
+        let watch = slot.watch(Bytes::from_static(PREFIX.as_bytes()));
+        let (view, faults) = look(slot.as_ref(), &View::default());
+        if let Some(fault) = faults.into_iter().next() {
+            return Err(fault);
+        }
+        let catalogue = Arc::new(Self {
+            log,
+            slot,
+            random: Arc::clone(&environment.random),
+            changed: watch::Sender::new(view.revision),
+            view: ArcSwap::default(),
+            changing: tokio::sync::Mutex::new(()),
+            following: tokio::sync::Mutex::default(),
+        });
+        catalogue.refresh().await;
+        environment.spawn(Arc::clone(&catalogue).follow(watch, environment.clone()));
+        Ok(catalogue)
+    }
+
+    async fn follow(self: Arc<Self>, mut watch: Watch, environment: Environment) {
+        loop {
+            let missing = self.following.lock().await.missing;
+            tokio::select! {
+                () = environment.stopping().cancelled() => return,
+                change = watch.next() => match change {
+                    None => return,
+                    // One of this process, or one that an earlier look has seen.
+                    Some(Watched::Changed { revision, .. }) if revision <= self.view.load().revision => {}
+                    Some(_) => self.refresh().await,
+                },
+                () = tokio::time::sleep(ATTACH_INTERVAL), if missing => self.refresh().await,
+            }
+        }
+    }
+
+    /// Brings the view to what the slot holds now, as this process has followed it.
+    pub(super) async fn refresh(&self) {
+        let mut attached = self.following.lock().await;
+        let old = self.view.load_full();
+        let (next, faults) = look(self.slot.as_ref(), &old);
+        for fault in faults {
+            error!(error = %fault, "an entry of the catalogue is left as it was before, where it was there");
+        }
+        self.attach(&mut attached, &next).await;
+        let differs = next.revisions != old.revisions;
+        let revision = next.revision;
+        self.view.store(Arc::new(next));
+        if differs {
+            self.changed.send_replace(revision);
+        }
+    }
+
+    /// Waits until the view shows every change up to that revision of the slot.
+    pub async fn reached(&self, revision: u64) {
+        while self.slot.revision() < revision {
+            tokio::time::sleep(REACH_INTERVAL).await;
+        }
+        if self.view.load().revision < revision {
+            self.refresh().await;
+        }
+    }
+
+    /// Attaches topics of others that came, and lets go of those that went.
+    async fn attach(&self, attached: &mut Attached, view: &View) {
+        let wanted = |name: &ByteString| view.topics.get(name).and_then(|topic| topic.spec.attached.as_ref());
+        let gone: Vec<ByteString> = attached
+            .topics
+            .iter()
+            .filter(|(name, (to, _))| wanted(name) != Some(to))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            let Some((to, partitions)) = attached.topics.remove(&name) else { continue };
+            match self.log.delete(LogSpec::topic(name.clone(), partitions)).await {
+                Ok(()) => info!(topic = %name, %to, "let go of an attached topic"),
+                Err(error) => warn!(topic = %name, %to, %error, "an attached topic cannot be let go of"),
+            }
+        }
+        attached.missing = false;
+        for topic in view.topics.values() {
+            let name = topic.spec.name.as_byte_string();
+            let Some(to) = topic.spec.attached.as_ref().filter(|_| !attached.topics.contains_key(name)) else {
+                continue;
+            };
+            match self.log.attach(name, to).await {
+                Ok(partitions) if partitions >= topic.spec.partitions => {
+                    attached.topics.insert(name.clone(), (to.clone(), topic.spec.partitions));
+                }
+                Ok(partitions) => {
+                    attached.missing = true;
+                    error!(topic = %name, %to, partitions, known = topic.spec.partitions,
+                        "an attached topic has fewer partitions than when it was attached; delete it and attach it again");
+                }
+                Err(error) => {
+                    attached.missing = true;
+                    warn!(topic = %name, %to, %error, "a topic cannot be attached; trying again");
+                }
+            }
+        }
+    }
+}
+
+/// What the slot holds, and what of it cannot be read. Entries that did not change are taken from the view before.
+fn look(slot: &dyn SlotHandle, old: &View) -> (View, Vec<Error>) {
+    // Before the keys are read: what they show may be later, and never earlier.
+    let mut view = View { revision: slot.revision(), ..View::default() };
+    let mut faults = Vec::new();
+    for (key, revision, value) in slot.scan(PREFIX.as_bytes()) {
+        let same = old.revisions.get(&key) == Some(&revision);
+        let name = |prefix: &str| {
+            let rest = key.strip_prefix(prefix.as_bytes())?;
+            ByteString::try_from(rest).ok()
+        };
+        if let Some(name) = name(TOPIC_PREFIX) {
+            let known = old.topics.get(&name).cloned();
+            let topic = entry::<Topic>(&key, &value, known, same, &mut faults);
+            view.topics.extend(topic.map(|topic| (name, topic)));
+        } else if let Some(name) = name(SUBSCRIPTION_PREFIX) {
+            let known = old.subscriptions.get(&name).cloned();
+            let subscription = entry::<Subscription>(&key, &value, known, same, &mut faults);
+            view.subscriptions.extend(subscription.map(|subscription| (name, subscription)));
+        }
+        view.revisions.insert(key, revision);
+    }
+    (view, faults)
+}
+
+fn entry<T: serde::de::DeserializeOwned>(
+    key: &[u8],
+    value: &[u8],
+    known: Option<Arc<T>>,
+    same: bool,
+    faults: &mut Vec<Error>,
+) -> Option<Arc<T>> {
+    if same {
+        return known;
+    }
+    match read(key, value) {
+        Ok(entry) => Some(Arc::new(entry)),
+        Err(error) => {
+            faults.push(error);
+            known
+        }
+    }
+}
