@@ -5,12 +5,16 @@
 
 mod batch;
 pub mod compact;
+mod draft;
 pub mod event;
+pub mod foreign;
 mod format;
 pub mod http;
 pub mod json;
 pub mod limits;
 pub mod media_type;
+pub mod nats;
+mod percent;
 pub mod protobuf;
 #[cfg(feature = "cloudevents-sdk")]
 pub mod sdk;

@@ -9,7 +9,6 @@
 //! `ce-datacontenttype` are faults; a request with any `ce-` header is meant as an event and must be a whole one; in
 //! structured mode `ce-` headers are ignored. An empty body is no payload.
 
-mod header;
 mod read;
 mod write;
 

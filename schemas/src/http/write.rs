@@ -3,11 +3,12 @@ use ::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Mode, header};
+use super::Mode;
 use crate::event::{Data, Event, Value};
 use crate::format::Format;
 use crate::json;
 use crate::media_type::MediaType;
+use crate::percent;
 
 /// An event as the headers and body of a message.
 #[derive(Clone, Debug)]
@@ -67,9 +68,9 @@ const DATA_SCHEMA: HeaderName = HeaderName::from_static("ce-dataschema");
 fn binary_headers(event: &Event) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(event.attributes_count());
     headers.insert(SPEC_VERSION, HeaderValue::from_static("1.0"));
-    headers.insert(ID, header::encode(&event.id));
-    headers.insert(SOURCE, header::encode(&event.source));
-    headers.insert(TYPE, header::encode(&event.kind));
+    headers.insert(ID, encoded(&event.id));
+    headers.insert(SOURCE, encoded(&event.source));
+    headers.insert(TYPE, encoded(&event.kind));
     let optional = [
         (SUBJECT, event.subject.as_ref()),
         (TIME, event.time.as_ref().map(|time| time.text())),
@@ -77,7 +78,7 @@ fn binary_headers(event: &Event) -> HeaderMap {
     ];
     for (name, text) in optional {
         if let Some(text) = text {
-            headers.insert(name, header::encode(text));
+            headers.insert(name, encoded(text));
         }
     }
     for (name, value) in event.extensions.iter() {
@@ -99,12 +100,15 @@ fn binary_headers(event: &Event) -> HeaderMap {
     headers
 }
 
+fn encoded(text: &ByteString) -> HeaderValue {
+    HeaderValue::from_maybe_shared(percent::encode(text).into_bytes())
+        .expect("percent-encoding leaves printable ASCII only")
+}
+
 fn extension(value: &Value) -> HeaderValue {
     match value {
-        Value::String(text) | Value::Uri(text) | Value::UriReference(text) => header::encode(text),
-        Value::Timestamp(time) => header::encode(time.text()),
-        Value::Boolean(_) | Value::Integer(_) | Value::Binary(_) => {
-            header::encode(&ByteString::from(&*value.canonical()))
-        }
+        Value::String(text) | Value::Uri(text) | Value::UriReference(text) => encoded(text),
+        Value::Timestamp(time) => encoded(time.text()),
+        Value::Boolean(_) | Value::Integer(_) | Value::Binary(_) => encoded(&ByteString::from(&*value.canonical())),
     }
 }

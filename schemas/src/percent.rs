@@ -1,15 +1,13 @@
-//! Attribute values as header values (CloudEvents HTTP binding 3.1.3.2).
+//! Attribute values as header values, the same for HTTP and NATS (CloudEvents HTTP binding 3.1.3.2, NATS binding 3.1.3).
 
-use ::http::HeaderValue;
 use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 
 /// The header value of an attribute: blanks, double quotes, percent signs and everything outside printable ASCII are
 /// percent-encoded, nothing else is. A value without these is shared, not copied.
-pub(super) fn encode(text: &ByteString) -> HeaderValue {
+pub(crate) fn encode(text: &ByteString) -> ByteString {
     if text.bytes().all(is_plain) {
-        return HeaderValue::from_maybe_shared(text.as_bytes().clone())
-            .expect("printable ASCII is always a header value");
+        return text.clone();
     }
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = Vec::with_capacity(text.len() + 16);
@@ -20,7 +18,7 @@ pub(super) fn encode(text: &ByteString) -> HeaderValue {
             encoded.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
         }
     }
-    HeaderValue::from_maybe_shared(Bytes::from(encoded)).expect("percent-encoding leaves printable ASCII only")
+    ByteString::try_from(Bytes::from(encoded)).expect("percent-encoding leaves printable ASCII only")
 }
 
 fn is_plain(byte: u8) -> bool {
@@ -29,7 +27,7 @@ fn is_plain(byte: u8) -> bool {
 
 /// The attribute value of a header value: a quoted string is unquoted, then one round of percent-decoding is done. The
 /// buffer is where the text goes; it is cut off from it, so that the values of one message share one allocation.
-pub(super) fn decode(value: &[u8], buffer: &mut BytesMut) -> Result<ByteString, String> {
+pub(crate) fn decode(value: &[u8], buffer: &mut BytesMut) -> Result<ByteString, String> {
     let value = value.trim_ascii();
     if value.first() == Some(&b'"')
         && let Some(unquoted) = unquote(value)
