@@ -9,8 +9,8 @@ use tidegate_resources::{check, process_variable};
 fn main() -> ExitCode {
     let arguments = cli::parse();
     match arguments.command {
-        Command::Dev(dev) => server::dev(dev),
-        Command::Serve(serve) => server::serve(serve),
+        Command::Dev(dev) => server::dev(dev, &arguments.globals.from_environment),
+        Command::Serve(serve) => server::serve(serve, &arguments.globals.from_environment),
         Command::Completion(completion) => {
             cli::write_completion(completion.shell, &mut std::io::stdout());
             ExitCode::SUCCESS

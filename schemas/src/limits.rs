@@ -54,6 +54,12 @@ pub const REQUESTS_IN_FLIGHT_PER_CLIENT: usize = 4_096;
 pub const CLIENTS: usize = 10_000;
 /// From a publish to its receipt; beyond it the outcome is unknown.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The name under which everything lies on a broker that is ours.
+pub const NAMESPACE_BYTES: usize = 40;
+/// What stands before the names of users' topics on a broker.
+pub const TOPIC_PREFIX_BYTES: usize = 60;
+/// Slots of a cluster.
+pub const SLOTS_MAX: u32 = 256;
 /// A topic's name.
 pub const TOPIC_NAME_BYTES: usize = 180;
 /// Partitions of one topic.

@@ -53,11 +53,11 @@ impl fmt::Debug for Secret {
 }
 
 const WRITTEN_OUT: &str = "a text of the file";
-const MEND: &str =
+pub(crate) const MEND: &str =
     "write `${env:NAME}` or `{secretKeyRef: {name: NAME}}`, and set NAME in the environment of the gateway";
 
 /// Reads a secret, which must be named and not written out.
-pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Secret> {
+pub(crate) fn read(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Secret> {
     if let Content::Map(_) = &field.node.content {
         return read_reference(reader, field);
     }

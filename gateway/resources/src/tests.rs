@@ -622,7 +622,7 @@ fn a_report_counts_and_shows_and_serialises() {
     assert_eq!(
         lines.lines().collect::<Vec<_>>(),
         [
-            "f.yaml:3:63: `spec.backbone`: `nats://...@h` names the backbone `nats`, which is not available in this version (use `embedded:PATH`)",
+            "f.yaml:3:63: `spec.backbone` holds a secret itself, and files only name them (write `${env:NAME}` or `{secretKeyRef: {name: NAME}}`, and set NAME in the environment of the gateway)",
             "f.yaml:5:59: warning: the app `t` is read, and nothing in this version calls it (subscribe its address with `sink: http://…`)",
             "1 file, 3 resources: 1 error, 1 warning",
         ]

@@ -286,7 +286,7 @@ mod tests {
         check("--server http://variable --context local", server, "http://localhost:3501", None);
         check(
             "--server http://variable --context local",
-            FromEnvironment { server: true, context: true, token: false },
+            FromEnvironment { server: true, context: true, ..FromEnvironment::default() },
             "http://variable",
             None,
         );

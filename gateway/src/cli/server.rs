@@ -8,14 +8,19 @@ use std::process::ExitCode;
 use serde_json::json;
 use tracing::info;
 
-use super::{Dev, Serve};
+use super::arguments::BACKBONE_VARIABLE;
+use super::{Dev, FromEnvironment, Serve};
 use crate::compose::{self, Settings};
 use crate::lifecycle::Signals;
 use crate::sink::AddressPolicy;
 use crate::telemetry::{logging, traces};
-use tidegate_resources::config::{self, BackboneUrl, Gateway, LogFormat};
+use tidegate_resources::config::{self, Backbone, Gateway, LogFormat};
 use tidegate_resources::process_variable;
 
+/// Where `dev` keeps the embedded log.
+pub(super) const DATA: &str = "./.tidegate";
+/// The exit code of wrong usage.
+const MISUSED: u8 = 2;
 /// The ready line where there is no gRPC listener.
 const NO_GRPC: &str = "off";
 
@@ -30,13 +35,19 @@ struct Plan {
 }
 
 /// Runs `dev` until it is told to end.
-pub fn dev(arguments: Dev) -> ExitCode {
-    let directory = match &arguments.backbone {
-        Some(url) => match embedded(url) {
-            Ok(path) => path,
-            Err(reason) => return fail(&reason),
-        },
-        None => arguments.data,
+pub fn dev(arguments: Dev, from_environment: &FromEnvironment) -> ExitCode {
+    let backbone = match (named_backbone(arguments.backbone, from_environment), arguments.data) {
+        (Err(reason), _) => return misused(&reason),
+        // What was typed goes before what the process environment says.
+        (Ok(Some(_)), Some(data)) if from_environment.backbone => Backbone::embedded(data),
+        (Ok(Some(_)), Some(_)) => {
+            return misused(
+                "--data names the folder of the embedded log, and --backbone another backbone; leave one of them out \
+                 (--backbone embedded:PATH is the same as --data PATH)",
+            );
+        }
+        (Ok(Some(backbone)), None) => backbone,
+        (Ok(None), data) => Backbone::embedded(data.unwrap_or_else(|| PathBuf::from(DATA))),
     };
     let defaults = Gateway::default();
     let traces = match traces::Options::resolve(None, &process_variable) {
@@ -44,9 +55,10 @@ pub fn dev(arguments: Dev) -> ExitCode {
         Err(error) => return fail(&error.to_string()),
     };
     run(Plan {
+        backbone: backbone.to_string(),
         settings: Settings {
             http: arguments.http,
-            data: directory.clone(),
+            backbone,
             resources: arguments.resources,
             create_topics_on_first_use: true,
             request_sinks: AddressPolicy::PublicOrLoopback,
@@ -55,7 +67,6 @@ pub fn dev(arguments: Dev) -> ExitCode {
             log_filter: None,
             traces,
         },
-        backbone: format!("embedded:{}", directory.display()),
         log_level: defaults.telemetry.log_level.as_str().to_owned(),
         log_format: LogFormat::Text,
         ready_file: arguments.ready_file,
@@ -64,7 +75,7 @@ pub fn dev(arguments: Dev) -> ExitCode {
 }
 
 /// Runs `serve` until it is told to end.
-pub fn serve(arguments: Serve) -> ExitCode {
+pub fn serve(arguments: Serve, from_environment: &FromEnvironment) -> ExitCode {
     let gateway = match config::load(&arguments.config, &process_variable) {
         Ok(gateway) => gateway,
         Err(faults) => {
@@ -72,29 +83,26 @@ pub fn serve(arguments: Serve) -> ExitCode {
             return fail(&faults.join("\n"));
         }
     };
-    let backbone = match (&arguments.backbone, &gateway.backbone) {
-        (Some(url), _) => embedded(url),
-        (None, Some(url)) => url
-            .embedded_path()
-            .map(Path::to_owned)
-            .ok_or_else(|| "only the embedded backbone is available in this version".to_owned()),
-        (None, None) => Err(format!(
-            "{} names no backbone; add `backbone: embedded:./data` to its spec, or pass --backbone",
-            arguments.config.display()
-        )),
+    let backbone = match (named_backbone(arguments.backbone, from_environment), gateway.backbone) {
+        (Err(reason), _) => return misused(&reason),
+        (Ok(Some(named)), Some(configured)) => configured.moved_to(named),
+        (Ok(Some(backbone)), None) | (Ok(None), Some(backbone)) => backbone,
+        (Ok(None), None) => {
+            return fail(&format!(
+                "{} names no backbone; add `backbone: embedded:./data` to its spec, or pass --backbone",
+                arguments.config.display()
+            ));
+        }
     };
     let traces = match traces::Options::resolve(gateway.telemetry.otlp.as_ref(), &process_variable) {
         Ok(traces) => traces,
         Err(error) => return fail(&error.to_string()),
     };
-    let directory = match backbone {
-        Ok(directory) => directory,
-        Err(reason) => return fail(&reason),
-    };
     run(Plan {
+        backbone: backbone.to_string(),
         settings: Settings {
             http: arguments.http.unwrap_or(gateway.http),
-            data: directory.clone(),
+            backbone,
             resources: arguments.resources.or(gateway.resources),
             create_topics_on_first_use: gateway.create_topics_on_first_use,
             request_sinks: if gateway.private_sinks { AddressPolicy::Any } else { AddressPolicy::PublicOnly },
@@ -103,7 +111,6 @@ pub fn serve(arguments: Serve) -> ExitCode {
             log_filter: None,
             traces,
         },
-        backbone: format!("embedded:{}", directory.display()),
         log_level: gateway.telemetry.log_level.as_str().to_owned(),
         log_format: gateway.telemetry.log_format,
         ready_file: arguments.ready_file,
@@ -111,12 +118,18 @@ pub fn serve(arguments: Serve) -> ExitCode {
     })
 }
 
-fn embedded(url: &str) -> Result<PathBuf, String> {
-    let backbone = BackboneUrl::parse(url)?;
-    backbone
-        .embedded_path()
-        .map(Path::to_owned)
-        .ok_or_else(|| "only the embedded backbone is available in this version".to_owned())
+/// The backbone that `--backbone` names, or the variable in its place, where secrets may stand.
+pub(super) fn named_backbone(
+    url: Option<String>,
+    from_environment: &FromEnvironment,
+) -> Result<Option<Backbone>, String> {
+    let Some(url) = url else { return Ok(None) };
+    let (place, read) = if from_environment.backbone {
+        (BACKBONE_VARIABLE, Backbone::of_variable(&url))
+    } else {
+        ("--backbone", Backbone::of_argument(&url))
+    };
+    read.map(Some).map_err(|reason| format!("{place} {reason}"))
 }
 
 fn run(plan: Plan) -> ExitCode {
@@ -199,6 +212,11 @@ fn greet(http: SocketAddr) {
 fn say(text: &str) {
     // Nobody is left to tell when stderr itself is gone.
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn misused(reason: &str) -> ExitCode {
+    let _ = fail(reason);
+    ExitCode::from(MISUSED)
 }
 
 fn fail(reason: &str) -> ExitCode {

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidegate::compose::{self, Backbone, Settings};
+use tidegate::compose::{self, Opened, Settings};
+use tidegate::edge::native::Health;
 use tidegate::lifecycle::Signals;
 use tidegate::telemetry::logging;
 use tidegate_backbone::{
@@ -15,7 +16,7 @@ use tidegate_backbone::{
     Result, Tail,
 };
 use tidegate_embedded::{EmbeddedLog, Options};
-use tidegate_resources::config::Gateway;
+use tidegate_resources::config::{Backbone, Gateway};
 
 use crate::Failure;
 use crate::process::ServeArguments;
@@ -29,7 +30,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> std::result::Result<(), Failur
     logging::install(options, None)?;
     let settings = Settings {
         http: arguments.http,
-        data: arguments.data,
+        backbone: Backbone::embedded(&arguments.data),
         resources: None,
         request_sinks: tidegate::sink::AddressPolicy::Any,
         create_topics_on_first_use: true,
@@ -41,6 +42,8 @@ pub(crate) fn serve(arguments: ServeArguments) -> std::result::Result<(), Failur
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
+        let data = arguments.data;
+        let open = async |_: &Backbone, environment: &Environment| open(&data, environment);
         let running = compose::start_on(settings, open).await?;
         let document = serde_json::json!({ "http": running.http.to_string() });
         let beside = arguments.ready_file.with_extension("new");
@@ -52,10 +55,10 @@ pub(crate) fn serve(arguments: ServeArguments) -> std::result::Result<(), Failur
     })
 }
 
-fn open(directory: &Path, environment: &Environment) -> Result<Backbone> {
+fn open(directory: &Path, environment: &Environment) -> Result<Opened> {
     let stored = EmbeddedLog::open(Options::new(directory), environment)?;
     let log = Arc::new(NullLog { stored, position: AtomicU64::new(0) });
-    Ok(Backbone { log, failed: Box::new(|| None) })
+    Ok(Opened { log, health: Health::new(|| None, || None) })
 }
 
 /// Stores everything but events.

@@ -15,6 +15,8 @@
 //!   telemetry: {log: {level: info, format: text}}
 //! ```
 //!
+//! A broker in place of the embedded log is named by its URL, or by a section with more to say: [`Backbone`].
+//!
 //! Traces go nowhere unless `telemetry` names a collector: `otlp: {endpoint: http://127.0.0.1:4318, headers:
 //! {authorization: "Bearer ${env:OTLP_TOKEN}"}, sampling: 0.1}`.
 //!
@@ -39,7 +41,7 @@ use crate::document::Header;
 use crate::reader::{Field, Reader};
 use crate::{Collected, Diagnostic, ErrorSeverity, Variables, read_documents, read_text};
 
-pub use backbone::BackboneUrl;
+pub use backbone::{Backbone, BackboneUrl, Broker, Credentials, Host, Mechanism, Tls, built_in};
 pub use listener::parse_listener;
 pub use telemetry::{LogFormat, LogLevel, Otlp, Ratio, Telemetry};
 
@@ -51,7 +53,7 @@ pub struct Gateway {
     /// Where gRPC is served; always loopback in this version.
     pub grpc: SocketAddr,
     /// What carries the events; nothing where the command line has to say.
-    pub backbone: Option<BackboneUrl>,
+    pub backbone: Option<Backbone>,
     /// The folder with the resources.
     pub resources: Option<PathBuf>,
     /// Whether a topic that does not exist is created by the first event for it.
@@ -180,7 +182,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, header: &Header<'_>) -> Option<Gatew
         read_listeners(reader, &field, &mut gateway);
     }
     if let Some(field) = fields.get("backbone") {
-        gateway.backbone = reader.parsed(&field, BackboneUrl::parse);
+        gateway.backbone = backbone::read(reader, &field);
     }
     if let Some(field) = fields.get("resources") {
         gateway.resources = reader.parsed(&field, |text| match text {

@@ -109,6 +109,9 @@ pub struct Doctor {
     /// Config file (a Gateway resource) of serve [default: look at what dev would use]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Broker to look at in place of the one in the config file, such as nats://127.0.0.1:4222
+    #[arg(long, value_name = "URL", env = super::BACKBONE_VARIABLE, hide_env_values = true)]
+    pub backbone: Option<String>,
 }
 
 /// What is done with contexts.

@@ -5,6 +5,7 @@ mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
@@ -16,9 +17,12 @@ pub use client::{
 pub(crate) use client::{Plan, TopicSettings, Why};
 pub use values::{Server, Token};
 
+/// The variable that names a backbone, where credentials may stand in its URL.
+pub(crate) const BACKBONE_VARIABLE: &str = "TIDEGATE_BACKBONE";
+
 /// One binary that turns the broker you run, or none, into an event mesh.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "tidegate", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "tidegate", version, long_version = LONG_VERSION.as_str(), max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 #[command(
     after_help = "Begin with: tidegate dev\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 outcome \
                         unknown (the change may have been made)."
@@ -66,6 +70,8 @@ pub struct FromEnvironment {
     pub token: bool,
     /// `--context`.
     pub context: bool,
+    /// `--backbone`.
+    pub backbone: bool,
 }
 
 impl FromEnvironment {
@@ -75,9 +81,18 @@ impl FromEnvironment {
             server: from_environment("server"),
             token: from_environment("token"),
             context: from_environment("context"),
+            backbone: matches
+                .subcommand()
+                .filter(|(command, _)| ["dev", "serve", "doctor"].contains(command))
+                .is_some_and(|(_, matches)| matches.value_source("backbone") == Some(ValueSource::EnvVariable)),
         }
     }
 }
+
+/// What `--version` prints: also which backbones this binary has.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!("{}\nbackbones: {}", env!("CARGO_PKG_VERSION"), tidegate_resources::config::built_in().join(", "))
+});
 
 impl Globals {
     /// The gateway to speak to.
@@ -119,11 +134,11 @@ pub struct Dev {
     /// Folder of YAML resources, watched for changes
     #[arg(long, value_name = "DIR")]
     pub resources: Option<PathBuf>,
-    /// Folder that keeps the embedded log
-    #[arg(long, value_name = "DIR", default_value = "./.tidegate")]
-    pub data: PathBuf,
-    /// Broker to use in place of the embedded log, such as nats://127.0.0.1:4222
-    #[arg(long, value_name = "URL")]
+    /// Folder that keeps the embedded log [default: ./.tidegate]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Broker to use in place of the embedded log, such as nats://127.0.0.1:4222; with credentials only in the variable
+    #[arg(long, value_name = "URL", env = BACKBONE_VARIABLE, hide_env_values = true)]
     pub backbone: Option<String>,
     /// Where to listen for HTTP; port 0 takes any free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:3500", value_parser = values::address)]
@@ -146,8 +161,8 @@ pub struct Serve {
     /// Folder of YAML resources, watched for changes
     #[arg(long, value_name = "DIR")]
     pub resources: Option<PathBuf>,
-    /// Broker to use in place of the one in the config file
-    #[arg(long, value_name = "URL")]
+    /// Broker to use in place of the one in the config file, whose other settings of a broker stay where it is of the same kind
+    #[arg(long, value_name = "URL", env = BACKBONE_VARIABLE, hide_env_values = true)]
     pub backbone: Option<String>,
     /// Where to listen for HTTP, in place of the config file's address; port 0 takes any free one
     #[arg(long, value_name = "ADDR:PORT", value_parser = values::address)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use tidegate_resources::config::{self, Gateway};
+use tidegate_resources::config::{self, Backbone, BackboneUrl, Gateway, Host};
 use tidegate_resources::{check, process_variable};
 use tidegate_schemas::limits;
 
@@ -18,6 +18,7 @@ use super::console::Style;
 use super::failure::Failure;
 use super::text::{bytes, printable};
 use crate::cli::arguments::Doctor;
+use crate::cli::server;
 use crate::telemetry::metrics::max_files;
 use crate::telemetry::traces;
 
@@ -25,6 +26,8 @@ use crate::telemetry::traces;
 const FREE_LEAST_BYTES: u64 = 4 * limits::SEGMENT_BYTES;
 /// Less than this is worth a word.
 const FREE_GOOD_BYTES: u64 = 64 * limits::SEGMENT_BYTES;
+/// What a server of a broker is given to take a connection.
+const REACH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Clocks that differ by more than this make times of two machines hard to compare.
 const CLOCK_SKEW: Duration = Duration::from_secs(5);
 /// 2025-01-01: a clock before the product existed was never set.
@@ -72,7 +75,7 @@ impl Finding {
 /// What is to be looked at.
 struct Subject {
     http: SocketAddr,
-    data: Option<PathBuf>,
+    backbone: Option<Backbone>,
     resources: Option<PathBuf>,
     connections: usize,
 }
@@ -82,10 +85,11 @@ pub(super) async fn run(context: &mut Context<'_>, arguments: &Doctor) -> Result
     let mut findings = Vec::new();
     let server = server(context).await;
     let reachable = server.iter().any(|finding| finding.what == "server" && finding.verdict == Verdict::Good);
-    if let Some(subject) = subject(arguments, &mut findings) {
+    findings.push(Finding::good("backbones", format!("this binary has {}", config::built_in().join(", "))));
+    if let Some(subject) = subject(context, arguments, &mut findings) {
         findings.push(port(subject.http, reachable));
-        if let Some(data) = &subject.data {
-            findings.extend(directory(data));
+        if let Some(named) = &subject.backbone {
+            findings.extend(backbone(named).await);
         }
         findings.extend(resources(subject.resources.as_deref()));
         findings.push(files(subject.connections));
@@ -133,12 +137,20 @@ fn print(context: &mut Context<'_>, findings: &[Finding]) -> Result<(), Failure>
     Ok(())
 }
 
-fn subject(arguments: &Doctor, findings: &mut Vec<Finding>) -> Option<Subject> {
+fn subject(context: &Context<'_>, arguments: &Doctor, findings: &mut Vec<Finding>) -> Option<Subject> {
+    let from_environment = &context.globals.from_environment;
+    let named = match server::named_backbone(arguments.backbone.clone(), from_environment) {
+        Ok(named) => named,
+        Err(reason) => {
+            findings.push(Finding::bad("backbone", reason, "correct it, or leave it out"));
+            return None;
+        }
+    };
     let Some(path) = &arguments.config else {
         let defaults = Gateway::default();
         return Some(Subject {
             http: defaults.http,
-            data: Some(PathBuf::from("./.tidegate")),
+            backbone: Some(named.unwrap_or_else(|| Backbone::embedded(server::DATA))),
             resources: None,
             connections: defaults.limits.connections,
         });
@@ -146,23 +158,20 @@ fn subject(arguments: &Doctor, findings: &mut Vec<Finding>) -> Option<Subject> {
     match config::load(path, &process_variable) {
         Ok(gateway) => {
             findings.push(Finding::good("config", format!("{} is valid", path.display())));
-            let data = gateway.backbone.as_ref().and_then(|url| url.embedded_path().map(Path::to_owned));
-            match &gateway.backbone {
-                Some(url) if data.is_some() => findings.push(Finding::good("backbone", url.to_string())),
-                Some(url) => findings.push(Finding::bad(
-                    "backbone",
-                    format!("{url} is not available in this version"),
-                    "write `backbone: embedded:./data`",
-                )),
-                None => findings.push(Finding::doubtful(
+            let backbone = match (named, gateway.backbone) {
+                (Some(named), Some(configured)) => Some(configured.moved_to(named)),
+                (named, configured) => named.or(configured),
+            };
+            if backbone.is_none() {
+                findings.push(Finding::doubtful(
                     "backbone",
                     "the config names none",
                     "add `backbone: embedded:./data` to its spec, or pass --backbone to serve",
-                )),
+                ));
             }
             Some(Subject {
                 http: gateway.http,
-                data,
+                backbone,
                 resources: gateway.resources,
                 connections: gateway.limits.connections,
             })
@@ -176,6 +185,31 @@ fn subject(arguments: &Doctor, findings: &mut Vec<Finding>) -> Option<Subject> {
             ));
             None
         }
+    }
+}
+
+/// What the backbone needs: a folder with room, or servers that answer.
+async fn backbone(backbone: &Backbone) -> Vec<Finding> {
+    let mut findings = vec![Finding::good("backbone", backbone.to_string())];
+    match &backbone.url {
+        BackboneUrl::Embedded { path } => findings.extend(directory(path)),
+        BackboneUrl::Broker { hosts, .. } => {
+            for host in hosts {
+                findings.push(reach(host).await);
+            }
+        }
+        _ => {}
+    }
+    findings
+}
+
+/// Whether a server of a broker takes connections.
+async fn reach(host: &Host) -> Finding {
+    const MEND: &str = "start the broker, or correct the backbone's URL";
+    match tokio::time::timeout(REACH_TIMEOUT, tokio::net::TcpStream::connect(host.to_string())).await {
+        Ok(Ok(_)) => Finding::good("broker", format!("{host} takes connections")),
+        Ok(Err(error)) => Finding::bad("broker", format!("{host} cannot be reached: {error}"), MEND),
+        Err(_) => Finding::bad("broker", format!("{host} does not answer within {} s", REACH_TIMEOUT.as_secs()), MEND),
     }
 }
 

@@ -12,28 +12,60 @@ use super::openapi::{READ, refusals};
 use crate::edge::problem::{Code, Problem};
 use crate::telemetry::metrics::{CONTENT_TYPE, Standing};
 
-/// Whether requests should come here: not before everything is open, and no more once shutdown begins or the log has
-/// failed.
-#[derive(Clone, Debug)]
-pub struct Readiness {
-    open: Arc<AtomicBool>,
-    failed: Failed,
+/// What whoever asks for readiness is told to wait while the broker is away.
+const BROKER_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How the backbone is doing. It is asked each time.
+#[derive(Clone)]
+pub struct Health {
+    failed: Question,
+    unreachable: Question,
 }
 
-/// Tells why the backbone has failed for good, where it has.
-#[derive(Clone)]
-struct Failed(Arc<dyn Fn() -> Option<String> + Send + Sync>);
+type Question = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
-impl std::fmt::Debug for Failed {
+impl std::fmt::Debug for Health {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("Failed").field(&(self.0)()).finish()
+        formatter
+            .debug_struct("Health")
+            .field("failed", &self.failed())
+            .field("unreachable", &self.unreachable())
+            .finish()
     }
 }
 
+impl Health {
+    /// `failed` tells why the backbone has failed for good, `unreachable` since when and why it is away for now.
+    pub fn new(
+        failed: impl Fn() -> Option<String> + Send + Sync + 'static,
+        unreachable: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { failed: Arc::new(failed), unreachable: Arc::new(unreachable) }
+    }
+
+    /// Why it has failed for good, where it has.
+    pub fn failed(&self) -> Option<String> {
+        (self.failed)()
+    }
+
+    /// Since when and why it cannot be reached, where it cannot.
+    pub fn unreachable(&self) -> Option<String> {
+        (self.unreachable)()
+    }
+}
+
+/// Whether requests should come here: not before everything is open, not while the broker cannot be reached, and no more
+/// once shutdown begins or the log has failed.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    open: Arc<AtomicBool>,
+    health: Health,
+}
+
 impl Readiness {
-    /// Not ready yet. `failed` is asked each time.
-    pub fn new(failed: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { open: Arc::new(AtomicBool::new(false)), failed: Failed(Arc::new(failed)) }
+    /// Not ready yet.
+    pub fn new(health: Health) -> Self {
+        Self { open: Arc::new(AtomicBool::new(false)), health }
     }
 
     /// Sets whether everything is open.
@@ -46,8 +78,13 @@ impl Readiness {
         self.check().is_ok()
     }
 
+    /// How the backbone is doing.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     fn check(&self) -> Result<(), Problem> {
-        if let Some(reason) = (self.failed.0)() {
+        if let Some(reason) = self.health.failed() {
             return Err(Problem::new(
                 Code::Unavailable,
                 format!("The log has failed and must be opened anew: {reason}"),
@@ -55,6 +92,10 @@ impl Readiness {
         }
         if !self.open.load(Ordering::Acquire) {
             return Err(Problem::new(Code::ShuttingDown, "The gateway is starting or shutting down."));
+        }
+        if let Some(reason) = self.health.unreachable() {
+            return Err(Problem::new(Code::Unavailable, format!("The broker cannot be reached: {reason}"))
+                .with_retry_after(BROKER_RETRY_AFTER));
         }
         Ok(())
     }
@@ -76,7 +117,8 @@ pub(super) async fn live() -> &'static str {
 
 /// Ask whether requests should come here
 ///
-/// Not before everything is open, and no more once shutdown begins or the log has failed.
+/// Not before everything is open, not while the broker cannot be reached, and no more once shutdown begins or the log has
+/// failed.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Operation",
     responses((status = 200, description = "It is ready.", body = String, example = json!("ok\n")), Ready))]
 pub(super) async fn ready(State(api): State<Shared>) -> Result<&'static str, Problem> {

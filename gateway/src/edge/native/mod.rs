@@ -40,7 +40,7 @@ use crate::telemetry::logging::Filter;
 use crate::telemetry::traces::Traces;
 
 pub use cluster::Node;
-pub use health::Readiness;
+pub use health::{Health, Readiness};
 
 /// What every handler may use.
 #[derive(Debug)]

@@ -133,7 +133,7 @@ fn settings(folder: &Path) -> Settings {
     let resources = folder.join("resources");
     Settings {
         http: "127.0.0.1:0".parse().unwrap(),
-        data: folder.join("data"),
+        backbone: config::Backbone::embedded(folder.join("data")),
         resources: fs::exists(&resources).unwrap().then_some(resources),
         create_topics_on_first_use: false,
         request_sinks: AddressPolicy::PublicOnly,

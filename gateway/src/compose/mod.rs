@@ -1,18 +1,20 @@
-//! The one place that knows every part: sockets first, then the log, its slot, the blocks, and the protocols last.
+//! The one place that knows every part: sockets first, then the backbone, its slots, the blocks, and the protocols last.
+//! Each backbone has a file here, and is named nowhere else.
+
+mod backbone;
+mod embedded;
+mod watch;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
-use tidegate_backbone::consume::{Consume, Ending, Observer, Outcome, Reason};
+use tidegate_backbone::consume::Consume;
 use tidegate_backbone::slot::{self, Journal};
-use tidegate_backbone::{Environment, Error, PartitionLog, Position};
-use tidegate_embedded::EmbeddedLog;
-use tidegate_schemas::Event;
+use tidegate_backbone::{Environment, Error};
 use tidegate_schemas::limits::Limits;
 use tracing::{debug, info, warn};
 
@@ -25,23 +27,24 @@ use crate::lifecycle::Parts;
 use crate::memory;
 use crate::reload;
 use crate::sink::AddressPolicy;
-use crate::telemetry::traces::{self, ExportError, Exports, Routed, Traces};
-use crate::telemetry::{Metrics, Throttle, logging};
+use crate::telemetry::traces::{self, ExportError, Exports, Traces};
+use crate::telemetry::{Metrics, logging};
 use tidegate_resources::config;
 use tidegate_resources::{self as resources, Diagnostic, Resources};
 
+pub use backbone::Opened;
+use watch::Watch;
+
 /// The slot that holds everything on a broker with one slot.
 const SLOT: u32 = 0;
-/// How often a development server tells the same kind of thing.
-const LINE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a gateway is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where HTTP is served.
     pub http: SocketAddr,
-    /// The directory of the embedded log.
-    pub data: PathBuf,
+    /// What carries the events, and how it is reached.
+    pub backbone: config::Backbone,
     /// The folder of the resources.
     pub resources: Option<PathBuf>,
     /// Whether the first publish to a name creates its topic.
@@ -91,30 +94,15 @@ pub struct Running {
     pub parts: Parts,
 }
 
-/// The broker that a gateway runs on.
-pub struct Backbone {
-    /// Its logs.
-    pub log: Arc<dyn PartitionLog>,
-    /// Why it has failed for good, where it has.
-    pub failed: Box<dyn Fn() -> Option<String> + Send + Sync>,
-}
-
-impl fmt::Debug for Backbone {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Backbone").field("log", &self.log).finish_non_exhaustive()
-    }
-}
-
 /// Starts a gateway; when this returns it answers requests.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    start_on(settings, open_embedded).await
+    start_on(settings, backbone::open).await
 }
 
-/// Starts a gateway on the backbone that `open` gives for the data directory. It is opened after everything that can be
-/// refused without it.
+/// Starts a gateway on the backbone that `open` gives. It is opened after everything that can be refused without it.
 pub async fn start_on(
     settings: Settings,
-    open: impl FnOnce(&Path, &Environment) -> Result<Backbone, Error>,
+    open: impl AsyncFnOnce(&config::Backbone, &Environment) -> Result<Opened, Error>,
 ) -> Result<Running, StartError> {
     let resources = match &settings.resources {
         Some(path) => read_resources(path)?,
@@ -126,7 +114,7 @@ pub async fn start_on(
     let (memory_bytes, source) = memory::budget_bytes(settings.limits.memory_bytes);
     debug!(bytes = memory_bytes, ?source, "the budget of memory for what can grow");
     let backbone = Environment::system().with_memory(Budget::new(memory_bytes));
-    let Backbone { log, failed } = open(&settings.data, &backbone)?;
+    let Opened { log, health } = open(&settings.backbone, &backbone).await?;
     let journal = Journal::open(Arc::clone(&log), SLOT, backbone.clone(), slot::Options::default()).await?;
     let catalogue = Catalogue::open(Arc::clone(&log), Arc::new(journal.clone()), &backbone).await?;
 
@@ -139,14 +127,7 @@ pub async fn start_on(
         info!(endpoint = options.endpoint, ratio = options.sampling.ratio, "traces are exported");
     }
     let delivery = backbone.child();
-    let observer = Arc::new(Watch {
-        metrics: Arc::clone(&metrics),
-        traces: traces.clone(),
-        development: settings.development,
-        environment: delivery.clone(),
-        failures: Throttle::new(LINE_INTERVAL),
-        duplicates: Throttle::new(LINE_INTERVAL),
-    });
+    let observer = Arc::new(Watch::new(Arc::clone(&metrics), traces.clone(), settings.development, delivery.clone()));
     let consume = Consume::start(Arc::clone(&log), journal.clone(), catalogue, delivery.clone(), observer).await?;
     let options = pubsub::Options {
         create_topics_on_first_use: settings.create_topics_on_first_use,
@@ -162,7 +143,7 @@ pub async fn start_on(
         delivery.spawn(reload::watch(path, block.clone(), apps.clone(), delivery.clone()));
     }
 
-    let readiness = Readiness::new(failed);
+    let readiness = Readiness::new(health);
     let edge = backbone.child();
     let api = Api {
         traces: traces.clone(),
@@ -200,24 +181,6 @@ fn read_resources(path: &Path) -> Result<Resources, StartError> {
     Ok(read)
 }
 
-fn open_embedded(directory: &Path, environment: &Environment) -> Result<Backbone, Error> {
-    let options = tidegate_embedded::Options::new(directory);
-    #[cfg(feature = "fault-injection")]
-    let options = tidegate_embedded::Options { fault: injected_fault(), ..options };
-    let opened = EmbeddedLog::open(options, environment)?;
-    info!(directory = %directory.display(), "the log is open");
-    let log = Arc::clone(&opened) as Arc<dyn PartitionLog>;
-    Ok(Backbone { log, failed: Box::new(move || opened.failed()) })
-}
-
-/// The fault that a test asks this build to have.
-#[cfg(feature = "fault-injection")]
-fn injected_fault() -> Option<tidegate_embedded::Fault> {
-    let name = std::env::var("TIDEGATE_FAULT").ok()?;
-    warn!(fault = name, "this build breaks its promises on purpose");
-    (name == "acknowledge-before-write").then_some(tidegate_embedded::Fault::AcknowledgeBeforeWrite)
-}
-
 fn serve(
     listener: Listener,
     api: Api,
@@ -240,75 +203,4 @@ fn serve(
     options.limits.shutdown_grace = limits.shutdown_grace;
     let service = Guard::default().protect(complete(router(api)));
     listener.serve(service, options, environment, Arc::clone(metrics))
-}
-
-/// Turns what delivery tells into figures and, for a person who watches, into log lines.
-#[derive(Debug)]
-struct Watch {
-    metrics: Arc<Metrics>,
-    traces: Traces,
-    development: bool,
-    environment: Environment,
-    /// A sink that fails every event must not fill the screen.
-    failures: Throttle,
-    duplicates: Throttle,
-}
-
-impl Observer for Watch {
-    fn duplicate(&self, topic: &str, partition: u32, position: Position, event: &Event) {
-        self.metrics.duplicate_dropped();
-        if self.development
-            && let Some(untold) = self.duplicates.pass(self.environment.clock.since_boot())
-        {
-            info!(topic, partition, %position, id = %event.id(), source = %event.source(), untold,
-                "a duplicate was dropped: an event of the same source and id came shortly before");
-        }
-    }
-
-    fn routed(&self, (topic, partition): (&str, u32), appended_at: u64, event: &Event, subscriptions: usize) {
-        self.traces.route(&Routed { event, topic, partition, appended_at, subscriptions });
-    }
-
-    fn dead_letter(&self, _subscription: &str, reason: Reason) {
-        self.metrics.dead_lettered(reason.name());
-    }
-
-    fn trimmed(&self, subscription: &str, _topic: &str, _partition: u32, count: u64) {
-        self.metrics.events_trimmed(subscription, count);
-    }
-
-    fn settled(&self, outcome: &Outcome, appended_at: u64) {
-        let ending = match outcome.ending {
-            Ending::Done => "done",
-            Ending::Retry => "retry",
-            Ending::Dead => "dead",
-            Ending::Unreachable => "unreachable",
-            Ending::Paused => "paused",
-            Ending::Probe => "probe",
-            Ending::KeyPaused => "key-paused",
-            Ending::Dropped => "dropped",
-            Ending::Expired => "expired",
-            Ending::Trimmed => "trimmed",
-        };
-        self.metrics.delivered(&outcome.subscription, ending, Duration::from_millis(outcome.took));
-        if outcome.ending == Ending::Done {
-            let age = Duration::from_millis(outcome.at.saturating_sub(appended_at));
-            self.metrics.delivered_at_age(&outcome.subscription, age);
-        }
-        if self.development
-            && outcome.ending != Ending::Done
-            && let Some(untold) = self.failures.pass(self.environment.clock.since_boot())
-        {
-            info!(
-                subscription = outcome.subscription,
-                id = outcome.id,
-                attempt = outcome.attempt,
-                status = outcome.status,
-                ending,
-                detail = outcome.detail,
-                untold,
-                "a delivery did not succeed"
-            );
-        }
-    }
 }
