@@ -7,21 +7,27 @@
 //! Cases assert what they counted and where it stood, never how long it took: a wait has a generous limit against
 //! hanging, and time that matters to the product is a [`HeldClock`] that the case moves.
 
+pub mod broker;
 pub mod cases;
 mod clock;
 mod expect;
 mod faulty;
 mod fixture;
+mod machine;
 mod process;
+pub mod proxy;
 mod report;
 mod runner;
 pub mod specification;
 
+pub use broker::{Broker, Linked};
 pub use cases::cases;
 pub use clock::HeldClock;
 pub use expect::{Failure, Outcome};
 pub use faulty::Refusing;
 pub use fixture::{Fixture, Need};
+pub use machine::not_had;
 pub use process::{Process, Sink};
+pub use proxy::{Direction, Proxy};
 pub use report::{Report, Result, matrix, table};
 pub use runner::{Case, Ended, run};
