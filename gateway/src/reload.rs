@@ -40,7 +40,7 @@ pub(crate) async fn watch(path: PathBuf, block: PubSub, apps: Apps, environment:
                     warn!("{warning}");
                 }
                 apps.apply(&resources);
-                match block.apply(&resources).await {
+                match block.apply(&resources, Some(&path)).await {
                     Ok(()) => info!(folder = %path.display(), "the changed resources are in force"),
                     Err(errors) => errors.iter().for_each(|error| error!("{error}")),
                 }

@@ -58,6 +58,10 @@ pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 pub const NAMESPACE_BYTES: usize = 40;
 /// What stands before the names of users' topics on a broker.
 pub const TOPIC_PREFIX_BYTES: usize = 60;
+/// What another gateway is given to say how it is doing.
+pub const CLUSTER_ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The name of a topic of somebody else's, as the broker has it.
+pub const ATTACHED_NAME_BYTES: usize = 255;
 /// Slots of a cluster.
 pub const SLOTS_MAX: u32 = 256;
 /// A topic's name.

@@ -43,7 +43,7 @@ pub use request::{Authorities, Handshake, Header, Mode, Request};
 pub use secret::Secret;
 pub use sink::{HttpSink, Sink};
 pub use subscription::{Delivery, OnExhausted, Order, StartFrom, Subscription};
-pub use topic::{Retention, Topic};
+pub use topic::{Foreign, Retention, Topic, parse_attached};
 
 pub(crate) use diagnostic::Severity::Error as ErrorSeverity;
 pub(crate) use document::{Collected, read_documents};

@@ -215,6 +215,26 @@ fn retention_is_an_age_and_bytes_or_without_a_bound() {
 }
 
 #[test]
+fn topics_of_others_are_attached_by_the_name_that_they_have() {
+    let topic =
+        |spec: &str| format!("{{apiVersion: tidegate.dev/v1, kind: Topic, metadata: {{name: t}}, spec: {{{spec}}}}}\n");
+    let read = good(&topic("attach: {name: 'legacy orders/v1'}, foreign: dead-letter")).topics.remove(0);
+    assert_eq!((read.attach.as_deref(), read.foreign), (Some("legacy orders/v1"), Foreign::DeadLetter));
+    assert_eq!(good(&topic("")).topics[0].foreign, Foreign::Wrap);
+    for (spec, fault) in [
+        ("attach: {name: ''}", "is no name of a topic on a broker"),
+        ("attach: legacy", "`spec.attach` must be a map"),
+        ("attach: {}", "`spec.attach.name` is missing"),
+        ("attach: {name: a}, partitions: 3", "`spec.partitions` is what the topic has on the broker"),
+        ("attach: {name: a}, retention: {age: 1d}", "`spec.retention` is what the topic has on the broker"),
+        ("foreign: drop", "`drop` is not known here (write one of: wrap, dead-letter)"),
+    ] {
+        let faults = load_files(&[("f.yaml", &topic(spec))]).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].contains(fault), "{spec}: {faults:?}");
+    }
+}
+
+#[test]
 fn every_fault_of_a_file_is_told_at_once() {
     check_faults(
         "apiVersion: tidegate.dev/v1

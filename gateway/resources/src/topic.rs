@@ -33,6 +33,34 @@ pub struct Topic {
     pub dedupe_window: Option<Duration>,
     /// Where the key of its events comes from.
     pub key_from: KeyFrom,
+    /// The name on the broker of the topic of somebody else's that it is, where it is one.
+    pub attach: Option<String>,
+    /// What becomes of its records that are no CloudEvents.
+    pub foreign: Foreign,
+}
+
+/// What becomes of records that are no CloudEvents; only others than gateways write such.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Foreign {
+    /// They are delivered, wrapped in an event.
+    #[default]
+    Wrap,
+    /// They become dead letters.
+    DeadLetter,
+}
+
+impl Foreign {
+    /// Each with its word.
+    pub const ALL: [(&'static str, Self); 2] = [("wrap", Self::Wrap), ("dead-letter", Self::DeadLetter)];
+}
+
+/// Reads the name of a topic on a broker, which need not be one of ours. The error has the form `what; how to mend it`.
+pub fn parse_attached(text: &str) -> Result<String, String> {
+    let most = limits::ATTACHED_NAME_BYTES;
+    if text.is_empty() || text.len() > most || text.chars().any(|character| character.is_control()) {
+        return Err(format!("is no name of a topic on a broker; write it as the broker has it, 1 to {most} bytes"));
+    }
+    Ok(text.to_owned())
 }
 
 /// When events of a topic go. Without a bound they are kept.
@@ -106,10 +134,12 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic
         retention,
         dedupe_window: None,
         key_from: KeyFrom::default(),
+        attach: None,
+        foreign: Foreign::default(),
     };
     // A topic with nothing to say is still one to create.
     let Some(spec) = header.spec else { return Some((topic, mention)) };
-    let fields = reader.map(&spec, &["partitions", "retention", "dedupe", "keyFrom", "schema"])?;
+    let fields = reader.map(&spec, &["partitions", "retention", "dedupe", "keyFrom", "schema", "attach", "foreign"])?;
     if let Some(field) = fields.get("schema") {
         reader.not_available(&field, "remove it; data is not checked against schemas");
     }
@@ -129,7 +159,24 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic
         let choices = [("partitionkey", KeyFrom::PartitionKey), ("subject", KeyFrom::Subject)];
         topic.key_from = reader.choice(&field, &choices).unwrap_or_default();
     }
+    if let Some(field) = fields.get("attach") {
+        topic.attach = read_attach(reader, &field);
+        for key in ["partitions", "retention"] {
+            let Some(other) = fields.get(key) else { continue };
+            let what = format!("`{}` is what the topic has on the broker, since it is attached", other.path);
+            reader.fault(other.key_place, what, "remove it; whoever owns the topic says it there");
+        }
+    }
+    if let Some(field) = fields.get("foreign") {
+        topic.foreign = reader.choice(&field, &Foreign::ALL).unwrap_or_default();
+    }
     Some((topic, mention))
+}
+
+fn read_attach(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<String> {
+    let fields = reader.map(field, &["name"])?;
+    let name = fields.require(reader, "name", "name-on-the-broker")?;
+    reader.parsed(&name, parse_attached)
 }
 
 fn read_retention(reader: &mut Reader<'_>, field: &Field<'_>, default: Retention) -> Option<Retention> {

@@ -136,7 +136,7 @@ pub async fn start_on(
         request_sinks: settings.request_sinks,
     };
     let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options, traces.clone());
-    block.apply(&resources).await.map_err(StartError::Apply)?;
+    block.apply(&resources, settings.resources.as_deref()).await.map_err(StartError::Apply)?;
     let apps = Apps::default();
     apps.apply(&resources);
     if let Some(path) = settings.resources {

@@ -116,6 +116,11 @@ impl Caller {
                 }
                 Sink::Topic(topic) => self.forward(topic, &delivery).await,
             },
+            // Another gateway may have the file, and this one get it; nobody's backlog is stopped for it.
+            Err(reason) if self.block.is_shared() && subscription.spec.request.needs_its_file() => {
+                let detail = format!("this gateway cannot deliver: {reason}");
+                (Meaning::Verdict(Verdict::Unreachable), Attempt { detail, ..Attempt::default() })
+            }
             Err(reason) => (Meaning::Hopeless(reason.clone()), Attempt { detail: reason, ..Attempt::default() }),
         };
         attempt.took = began.elapsed();

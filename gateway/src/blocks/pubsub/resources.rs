@@ -1,17 +1,31 @@
 //! Brings topics and subscriptions to what resource files declare.
+//!
+//! Where this gateway has its backbone for itself, the files are the whole truth about what files declared: a subscription
+//! whose declaration is gone ends. On a broker other gateways have files too, which cannot be seen from here, so a gateway
+//! speaks for the files of its own folder only, and even for those it ends nothing: the same folder on another machine may
+//! still hold the file, or hold it no longer because a rollout is half done.
+//!
+//! | on a broker | then |
+//! |---|---|
+//! | a file of this gateway declares what nothing or a request declared | it is created or changed, and belongs to the file |
+//! | it declares the same as a file of another gateway does | nothing: the other file keeps it |
+//! | it declares something else than a file of another gateway does | what was applied last is in force, and the difference is told |
+//! | a file of this gateway's folder declares it no longer | it goes on, and belongs to the API from now on |
+//! | a file of another folder declares it | it is not touched |
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 use tidegate_backbone::catalogue::{
-    ChangeError, Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, SubscriptionSpec,
-    TopicSpec,
+    ChangeError, Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Subscription,
+    SubscriptionSpec, TopicSpec,
 };
 use tidegate_backbone::consume::Start;
 use tidegate_schemas::limits;
 use tidegate_schemas::webhook::SigningKey;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::PubSub;
 use crate::sink::Target;
@@ -48,11 +62,18 @@ impl ApplyError {
 impl PubSub {
     /// Creates and changes what the files declare, ends subscriptions whose declaration is gone from them, and lets the
     /// deliveries of every subscription go out. What stayed as it was is not touched.
-    pub async fn apply(&self, resources: &Resources) -> Result<(), Vec<ApplyError>> {
+    ///
+    /// `folder` is where the files lie that this gateway reads, as it was given.
+    pub async fn apply(&self, resources: &Resources, folder: Option<&Path>) -> Result<(), Vec<ApplyError>> {
         let _writing = self.0.writing.lock().await;
         let mut errors = Vec::new();
         for topic in &resources.topics {
-            let spec = self.topic_spec(topic, Origin::File(topic.origin.file.to_string()));
+            let mut spec = self.topic_spec(topic, Origin::File(topic.origin.file.to_string()));
+            if let Some(existing) = self.topic(&topic.name) {
+                spec.origin = self.kept_origin(&existing.spec.origin, spec.origin.clone(), folder, |origin| {
+                    existing.spec == TopicSpec { origin, ..spec.clone() }
+                });
+            }
             if let Err(source) = self.create_topic(spec).await {
                 errors.push(ApplyError::new("Topic", topic.name.as_str(), &topic.origin, source));
             }
@@ -61,18 +82,17 @@ impl PubSub {
             resources.subscriptions.iter().map(|subscription| subscription.name.as_str()).collect();
         for subscription in self.subscriptions() {
             let spec = &subscription.spec;
-            if let Origin::File(file) = &spec.origin
-                && !declared.contains(&*spec.name)
-            {
-                info!(subscription = %spec.name, file, "a subscription ends: its file no longer declares it");
-                if let Err(source) = self.0.consume.remove_subscription(&spec.name).await {
-                    let name = spec.name.to_string();
-                    errors.push(ApplyError { kind: "Subscription", name, place: file.clone(), source: source.into() });
-                }
+            let Origin::File(file) = &spec.origin else { continue };
+            if declared.contains(&*spec.name) {
+                continue;
+            }
+            if let Err(source) = self.undeclare(&subscription, file, folder).await {
+                let name = spec.name.to_string();
+                errors.push(ApplyError { kind: "Subscription", name, place: file.clone(), source: source.into() });
             }
         }
         for subscription in &resources.subscriptions {
-            if let Err(source) = self.declare(subscription).await {
+            if let Err(source) = self.declare(subscription, folder).await {
                 errors.push(ApplyError::new("Subscription", &subscription.name, &subscription.origin, source));
             }
         }
@@ -82,9 +102,63 @@ impl PubSub {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    async fn declare(&self, declared: &resources::Subscription) -> Result<(), Cause> {
+    /// The file that declares a subscription is gone, or declares it no longer.
+    async fn undeclare(
+        &self,
+        subscription: &Subscription,
+        file: &str,
+        folder: Option<&Path>,
+    ) -> Result<(), ChangeError> {
+        let spec = &subscription.spec;
+        if !self.is_shared() {
+            info!(subscription = %spec.name, file, "a subscription ends: its file no longer declares it");
+            return self.0.consume.remove_subscription(&spec.name).await;
+        }
+        if !is_of(file, folder) {
+            return Ok(());
+        }
+        warn!(subscription = %spec.name, file,
+            "the file no longer declares the subscription, which goes on and belongs to the API from now on; \
+             `tidegate subscriptions delete` ends it");
+        self.0.consume.update_subscription(SubscriptionSpec { origin: Origin::Api, ..spec.clone() }).await?;
+        Ok(())
+    }
+
+    /// Whether other gateways may share the backbone.
+    pub(super) fn is_shared(&self) -> bool {
+        !self.0.log.capability().exclusive
+    }
+
+    /// Who owns what this gateway's file `wanted` declares and `existing` owns already. `same_with` tells whether both are
+    /// the same but for the owner.
+    fn kept_origin(
+        &self,
+        existing: &Origin,
+        wanted: Origin,
+        folder: Option<&Path>,
+        same_with: impl Fn(Origin) -> bool,
+    ) -> Origin {
+        match existing {
+            Origin::File(file) if self.is_shared() && !is_of(file, folder) => {
+                if same_with(existing.clone()) {
+                    return existing.clone();
+                }
+                if let Origin::File(here) = &wanted {
+                    warn!(
+                        here,
+                        other = file,
+                        "two gateways declare the same name and differ; what is applied last counts"
+                    );
+                }
+                wanted
+            }
+            _ => wanted,
+        }
+    }
+
+    async fn declare(&self, declared: &resources::Subscription, folder: Option<&Path>) -> Result<(), Cause> {
         let delivery = &declared.delivery;
-        let spec = spec_of(declared, Origin::File(declared.origin.file.to_string()));
+        let mut spec = spec_of(declared, Origin::File(declared.origin.file.to_string()));
         let (name, start) = (spec.name.clone(), start_of(declared));
         let (sink, request) = (&declared.sink, &declared.request);
         let known = self.0.targets.lock().get(&name).is_some_and(|target| target.is_declared_as(sink, request));
@@ -93,6 +167,9 @@ impl PubSub {
             self.0.targets.lock().insert(name.clone(), Arc::new(target));
         }
         if let Some(existing) = self.subscription(&name) {
+            spec.origin = self.kept_origin(&existing.spec.origin, spec.origin.clone(), folder, |origin| {
+                existing.spec == SubscriptionSpec { origin, ..spec.clone() }
+            });
             let changed = existing.spec != spec;
             self.0.consume.update_subscription(spec).await?;
             if changed {
@@ -112,12 +189,25 @@ impl PubSub {
             partitions: topic.partitions.map_or_else(|| self.partitions_default(), std::num::NonZeroU32::get),
             key_from: topic.key_from,
             dedupe_window: topic.dedupe_window.unwrap_or(limits::DEDUPE_WINDOW),
-            retention: Retention { age: topic.retention.age, bytes: topic.retention.bytes },
-            attached: None,
-            foreign: Foreign::default(),
+            // What is attached is kept by whoever owns it.
+            retention: match topic.attach {
+                Some(_) => Retention::default(),
+                None => Retention { age: topic.retention.age, bytes: topic.retention.bytes },
+            },
+            attached: topic.attach.as_deref().map(ByteString::from),
+            foreign: match topic.foreign {
+                resources::Foreign::Wrap => Foreign::Wrap,
+                resources::Foreign::DeadLetter => Foreign::DeadLetter,
+            },
             origin,
         }
     }
+}
+
+/// Whether a file is one of a folder, by their names as they were given.
+fn is_of(file: &str, folder: Option<&Path>) -> bool {
+    let (file, Some(folder)) = (Path::new(file), folder) else { return false };
+    file == folder || file.parent() == Some(folder)
 }
 
 /// Where a declared subscription begins when it is new.

@@ -328,6 +328,12 @@ pub struct TopicSettings {
     /// How many bytes of each partition are kept, such as 10GiB, or unlimited
     #[arg(long, value_name = "BYTES")]
     pub retention_bytes: Option<String>,
+    /// A topic that is there on the broker, by its name there: it is read and written as it is, and never deleted
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["partitions", "retention_age", "retention_bytes"])]
+    pub attach: Option<String>,
+    /// What becomes of records that are no events: wrapped in one, or dead letters [default: wrap]
+    #[arg(long, value_name = "WHAT", value_parser = ["wrap", "dead-letter"])]
+    pub foreign: Option<String>,
 }
 
 /// What is done with subscriptions.

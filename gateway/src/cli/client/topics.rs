@@ -27,6 +27,8 @@ struct Topic {
     key_from: Option<String>,
     dedupe: Option<Dedupe>,
     retention: Option<Retention>,
+    attach: Option<Attach>,
+    foreign: Option<String>,
     #[serde(default)]
     origin: Value,
     created_at: Option<String>,
@@ -41,6 +43,11 @@ struct Partition {
     begin: u64,
     end: u64,
     bytes: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Attach {
+    name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,6 +140,12 @@ fn wanted(settings: &TopicSettings) -> Value {
     if let Some(window) = &settings.dedupe_window {
         wanted.insert("dedupe".to_owned(), json!({ "window": window }));
     }
+    if let Some(name) = &settings.attach {
+        wanted.insert("attach".to_owned(), json!({ "name": name }));
+    }
+    if let Some(foreign) = &settings.foreign {
+        wanted.insert("foreign".to_owned(), foreign.as_str().into());
+    }
     let kept = [("age", &settings.retention_age), ("bytes", &settings.retention_bytes)];
     let kept: serde_json::Map<String, Value> =
         kept.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.as_deref()?.into()))).collect();
@@ -165,6 +178,12 @@ fn print(context: &mut Context<'_>, topic: &Topic) -> Result<(), Failure> {
     let kept = |part: fn(&Retention) -> &Option<String>| topic.retention.as_ref().and_then(|kept| part(kept).clone());
     let (age, bytes) = (kept(|kept| &kept.age), kept(|kept| &kept.bytes));
     let subscriptions = if topic.subscriptions.is_empty() { "-".to_owned() } else { topic.subscriptions.join(", ") };
+    if let Some(attach) = &topic.attach {
+        context.console.line(&format!("{:<14} {}", "attached to", printable(&attach.name)))?;
+    }
+    if topic.foreign.as_deref() == Some("dead-letter") {
+        context.console.line(&format!("{:<14} dead letters", "no events are"))?;
+    }
     for (name, value) in [
         ("name", printable(&topic.name).into_owned()),
         ("origin", origin(&topic.origin)),

@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
+use bytestring::ByteString;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tidegate_backbone::catalogue::{Origin, Retention, Topic, TopicSpec};
+use tidegate_backbone::catalogue::{Foreign, Origin, Retention, Topic, TopicSpec};
 use tidegate_backbone::{Cursor, LogInfo};
 use tidegate_resources::Retention as Rules;
 use tidegate_routing::KeyFrom;
@@ -38,6 +39,11 @@ struct Document {
     key_from: KeyFrom,
     dedupe: Dedupe,
     retention: Kept,
+    /// The topic of somebody else's that it is, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach: Option<Attach>,
+    #[schema(schema_with = schemas::foreign)]
+    foreign: Foreign,
     #[schema(schema_with = schemas::origin)]
     origin: Origin,
     /// RFC 3339.
@@ -70,6 +76,15 @@ struct Dedupe {
     window: String,
 }
 
+/// A topic of somebody else's on the broker.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Attach {
+    /// Its name there.
+    #[schema(examples("legacy_orders"))]
+    name: String,
+}
+
 /// How long events are kept, as the `Topic` resource says it; what is left out has its default.
 #[derive(Default, Serialize, Deserialize, ToSchema)]
 #[schema(as = TopicRetention)]
@@ -100,6 +115,10 @@ struct Wanted {
     key_from: Option<KeyFrom>,
     dedupe: Option<Dedupe>,
     retention: Option<Kept>,
+    /// Makes it a topic that is there on the broker, with the partitions that it has there. It never changes.
+    attach: Option<Attach>,
+    #[schema(schema_with = schemas::foreign)]
+    foreign: Option<Foreign>,
 }
 
 refusals! {
@@ -124,6 +143,8 @@ async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
         key_from: topic.spec.key_from,
         dedupe: Dedupe { window: tidegate_resources::format_duration(topic.spec.dedupe_window) },
         retention: topic.spec.retention.into(),
+        attach: topic.spec.attached.as_ref().map(|name| Attach { name: name.to_string() }),
+        foreign: topic.spec.foreign,
         origin: topic.spec.origin.clone(),
         created_at: time::text(topic.created_at),
         position: Cursor(infos.iter().map(|info| info.end).collect()).to_string(),
@@ -199,6 +220,19 @@ pub(super) async fn create(
     if let Some(dedupe) = wanted.dedupe {
         spec.dedupe_window = tidegate_resources::parse_duration(&dedupe.window)
             .map_err(|reason| Problem::new(Code::InvalidResource, format!("The topic's dedupe.window {reason}.")))?;
+    }
+    if let Some(foreign) = wanted.foreign {
+        spec.foreign = foreign;
+    }
+    if let Some(attach) = wanted.attach {
+        if wanted.partitions.is_some() || wanted.retention.is_some() {
+            let detail = "The topic's partitions and retention are what it has on the broker, since it is attached; leave them out.";
+            return Err(Problem::new(Code::InvalidResource, detail));
+        }
+        let name = tidegate_resources::parse_attached(&attach.name)
+            .map_err(|reason| Problem::new(Code::InvalidResource, format!("The topic's attach.name {reason}.")))?;
+        spec.attached = Some(ByteString::from(name));
+        spec.retention = Retention::default();
     }
     if let Some(kept) = wanted.retention {
         let refuse = |what: &str, reason: String| {

@@ -107,6 +107,14 @@ pub(in crate::edge::native) fn key_from() -> Object {
     words("Which attribute is the key of the topic's events.", &["partitionkey", "subject"])
 }
 
+/// What becomes of records of a topic that are no events.
+pub(in crate::edge::native) fn foreign() -> Object {
+    words(
+        "What becomes of records that are no CloudEvents: they are delivered wrapped in an event, or become dead letters.",
+        &["wrap", "dead-letter"],
+    )
+}
+
 /// Which events of a subscription wait for each other.
 pub(in crate::edge::native) fn order() -> Object {
     words("Which events wait for each other: those of one key, or none.", &["key", "none"])

@@ -208,6 +208,18 @@ async fn retention_is_set_shown_and_told_where_it_took_what_is_asked_for() {
         let answer = gateway.send(Method::PUT, "/topics/bad", bad).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (400, "invalid-resource"), "{bad}");
     }
+    let foreign = async || gateway.send(Method::GET, "/topics/t", "").await.body["foreign"].clone();
+    assert_eq!(foreign().await, "wrap");
+    assert_eq!(gateway.send(Method::PUT, "/topics/t", r#"{"foreign": "dead-letter"}"#).await.status.as_u16(), 200);
+    assert_eq!(foreign().await, "dead-letter");
+    for (attach, code) in [
+        (r#"{"attach": {"name": ""}}"#, "invalid-resource"),
+        (r#"{"attach": {"name": "a"}, "partitions": 1}"#, "invalid-resource"),
+        (r#"{"attach": {"name": "a"}}"#, "broker-misconfigured"),
+    ] {
+        let answer = gateway.send(Method::PUT, "/topics/attached", attach).await;
+        assert_eq!(answer.code(), code, "{answer:?}");
+    }
     publish(&gateway, 3).await;
     let read = async || gateway.send(Method::GET, "/topics/t/events?from=c0", "").await;
     assert_eq!(read().await.body.as_array().map(Vec::len), Some(3));
