@@ -11,6 +11,7 @@ pub mod foreign;
 mod format;
 pub mod http;
 pub mod json;
+pub mod kafka;
 pub mod limits;
 pub mod media_type;
 pub mod nats;
