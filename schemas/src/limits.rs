@@ -253,6 +253,54 @@ pub const JOURNAL_OPEN_ATTEMPTS: u32 = 8;
 pub const CLAIM_DRAIN_TIMEOUT: Duration = Duration::from_millis(800);
 /// Bytes that one read of a slot's log takes.
 pub const JOURNAL_READ_BYTES: usize = 1024 * 1024;
+/// Bytes of a body in one message between gateways; a larger body follows in chunks of that size.
+pub const LANE_CHUNK_BYTES: usize = 64 * 1024;
+/// What a message between gateways has around its part of a body at most.
+pub const LANE_HEADER_BYTES: usize = 512;
+/// Bytes of a body that are sent to another gateway before it lets go on.
+pub const LANE_WINDOW_BYTES: usize = 4 * LANE_CHUNK_BYTES;
+/// The body of a request to another gateway, or of its reply.
+pub const LANE_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// Requests of a gateway to others that wait for their reply.
+pub const LANE_CALLS: usize = 16_384;
+/// Requests of other gateways that are carried out, or whose body is under way, at once.
+pub const LANE_REQUESTS: usize = 16_384;
+/// Newest requests of each gateway that its peers remember, so that none is carried out twice.
+pub const LANE_SEEN_REQUESTS: usize = 65_536;
+/// Gateways of one cluster that each of them knows, and whose requests it takes.
+pub const LANE_MEMBERS: usize = 1_024;
+/// The longest that a request to another gateway may take.
+pub const LANE_TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
+/// How long a gateway that sends no requests is remembered by those that it sent some to.
+pub const LANE_CALLER_AGE: Duration = Duration::from_secs(20 * 60);
+/// A body under way between gateways of which nothing comes.
+pub const LANE_TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a gateway tells that it is there.
+pub const LANE_BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Silence after which a gateway is taken for gone.
+pub const LANE_GONE_AFTER: Duration = Duration::from_secs(3);
+/// How often silence and bodies under way are looked at.
+pub const LANE_TICK: Duration = Duration::from_millis(250);
+/// What a gateway waits at its start until it hears itself on the broker.
+pub const LANE_ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it asks meanwhile.
+pub const LANE_ASK_INTERVAL: Duration = Duration::from_millis(500);
+/// What it then waits for answers of others, from the last new one on.
+pub const LANE_ASK_QUIET: Duration = Duration::from_millis(300);
+/// What a gateway that leaves waits for requests that it carries out.
+pub const LANE_LEAVE_GRACE: Duration = Duration::from_secs(2);
+/// How often a request may be passed on from gateway to gateway.
+pub const LANE_HOPS: u8 = 4;
+/// Gateways that a request to any of them is tried at.
+pub const LANE_ATTEMPTS: usize = 3;
+/// When to try again after a bound of requests between gateways was reached.
+pub const LANE_RETRY_AFTER: Duration = Duration::from_millis(50);
+/// The name of a service between gateways.
+pub const LANE_SERVICE_BYTES: usize = 64;
+/// The code, or the message, of a refusal between gateways; longer ones are cut.
+pub const LANE_REFUSAL_BYTES: usize = 4 * 1024;
+/// Messages that wait for a reader of the lane within a process.
+pub const LANE_QUEUE_MESSAGES: usize = 16_384;
 /// A segment file of the embedded log.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Records that wait for the embedded log's writer.

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`log`] | the contract of an adapter | below |
 //! | [`lane`] | its second half: short messages between gateways | in the module |
+//! | [`request`] | calls between gateways, over lanes | exactly one result before a deadline; nobody there is told at once; nothing is stored |
 //! | [`slot`] | a journal with one owner | linearizable conditional commits, atomic in a slot, idempotent by command id |
 //! | [`claim`] | who owns which slot | at any position of a slot's log one process |
 //!
@@ -36,6 +37,7 @@ pub mod error;
 pub mod lane;
 pub mod log;
 pub mod publish;
+pub mod request;
 pub mod slot;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
