@@ -56,6 +56,7 @@ struct Logs {
     logs: BTreeMap<LogId, Contents>,
     late: Vec<(LogId, Record)>,
     time: u64,
+    gaps: bool,
 }
 
 /// What all clients share.
@@ -63,15 +64,27 @@ struct Logs {
 pub struct MemoryBroker {
     logs: Arc<Mutex<Logs>>,
     changed: watch::Sender<u64>,
+    slots: u32,
 }
 
 impl Default for MemoryBroker {
     fn default() -> Self {
-        Self { logs: Arc::default(), changed: watch::Sender::new(0) }
+        Self { logs: Arc::default(), changed: watch::Sender::new(0), slots: 1 }
     }
 }
 
 impl MemoryBroker {
+    /// One with so many slots, which several processes may share where there is more than one.
+    pub fn with_slots(slots: u32) -> Self {
+        Self { slots, ..Self::default() }
+    }
+
+    /// One that leaves out a position of a topic's log around each record, as brokers do that count more than records.
+    pub fn with_gaps(self) -> Self {
+        self.logs.lock().gaps = true;
+        self
+    }
+
     /// A client without faults.
     pub fn client(&self) -> Arc<MemoryLog> {
         self.faulty(|_, _| Fault::None)
@@ -86,9 +99,9 @@ impl MemoryBroker {
                 durability: Durability::Memory,
                 positions_acknowledged: true,
                 record_bytes_max: 1024 * 1024,
-                slots: 1,
+                slots: self.slots,
                 partitions_default: 4,
-                exclusive: true,
+                exclusive: self.slots == 1,
             },
             script: Mutex::new(Box::new(script)),
             killed: Arc::new(AtomicBool::new(false)),
@@ -152,9 +165,10 @@ impl Logs {
     fn append(&mut self, id: &LogId, record: Record) -> Option<Position> {
         self.time += 1;
         let appended_at = self.time;
+        let gap = u64::from(self.gaps && matches!(id, LogId::Topic { .. }));
         let contents = self.logs.get_mut(id)?;
-        let position = Position(contents.end);
-        contents.end += 1;
+        let position = Position(contents.end + gap);
+        contents.end += 1 + 2 * gap;
         if let Record::Frame(bytes) = &record {
             contents.bytes += bytes.len() as u64;
         }
@@ -384,12 +398,14 @@ impl Tail for MemoryTail {
                         }
                         records.push(stored.clone());
                     }
-                    if from + records.len() == contents.records.len() {
-                        self.position = self.position.max(Position(contents.end));
-                    } else if let Some(last) = records.last() {
+                    let before = self.position;
+                    if let Some(last) = records.last() {
                         self.position = last.position.next();
+                    } else {
+                        self.position = self.position.max(Position(contents.end));
                     }
-                    if !records.is_empty() {
+                    // Empty where there was only a gap.
+                    if self.position > before {
                         return Ok(Batch { records });
                     }
                 }

@@ -17,6 +17,9 @@ pub enum Need {
     StorageFull,
     /// A second process on the same storage is refused ([`tidegate_backbone::Capability::exclusive`]).
     Exclusive,
+    /// Several processes use the broker at once: [`Fixture::open`] may be called again before the log that it gave earlier
+    /// was closed, and there is more than one slot.
+    Shared,
 }
 
 impl fmt::Display for Need {
@@ -26,6 +29,7 @@ impl fmt::Display for Need {
             Self::Crash => "crash",
             Self::StorageFull => "storage full",
             Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
         })
     }
 }

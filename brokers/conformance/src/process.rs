@@ -8,6 +8,7 @@ use tidegate_backbone::catalogue::{
 };
 use tidegate_backbone::consume::{Attempt, Consume, Consumer, Delivery, Reason, Silent, Start, Status};
 use tidegate_backbone::publish::{Publisher, Receipt};
+use tidegate_backbone::slot::placement::delivery_slots;
 use tidegate_backbone::slot::{Journal, Options};
 use tidegate_backbone::{Clock, Environment, LogId, PartitionLog, Position, Record, Stored};
 use tidegate_routing::retry::RetryPolicy;
@@ -34,6 +35,8 @@ pub struct Process {
     pub log: Arc<Refusing>,
     /// Slot 0.
     pub journal: Journal,
+    /// Every slot, slot 0 among them.
+    pub journals: Vec<Journal>,
     /// Delivery.
     pub consume: Arc<Consume>,
     /// Publishing.
@@ -54,21 +57,26 @@ impl Process {
         let environment = environment(clock);
         let log = Refusing::new(fixture.open(&environment).await?);
         let contract = || Arc::clone(&log) as Arc<dyn PartitionLog>;
-        let journal = Journal::open(contract(), 0, environment.clone(), Options::default()).await?;
+        let slots = log.capability().slots;
+        let open = |slot| Journal::open(contract(), slot, environment.clone(), Options::default());
+        let journals = futures_util::future::try_join_all((0..slots).map(open)).await?;
+        let journal = journals[0].clone();
         let catalogue = Catalogue::open(contract(), Arc::new(journal.clone()), &environment).await?;
         let delivery = environment.child();
         let consume =
-            Consume::start(contract(), journal.clone(), Arc::clone(&catalogue), delivery.clone(), Arc::new(Silent))
-                .await?;
+            Consume::start(contract(), Arc::clone(&catalogue), slots, delivery.clone(), Arc::new(Silent)).await?;
+        for slot in delivery_slots(slots) {
+            consume.acquire(journals[slot as usize].clone()).await?;
+        }
         let publisher = Publisher::new(contract(), catalogue);
-        Ok(Self { clock: Arc::clone(clock), log, journal, consume, publisher, environment, delivery })
+        Ok(Self { clock: Arc::clone(clock), log, journal, journals, consume, publisher, environment, delivery })
     }
 
     /// Ends as a process does that is asked to: all that is out must have been given back by then.
     pub async fn stop(self) {
         self.delivery.stop(HANG).await;
         self.consume.finish().await;
-        self.journal.close().await;
+        futures_util::future::join_all(self.journals.iter().map(Journal::close)).await;
         self.log.close().await;
         self.environment.stop(HANG).await;
     }
@@ -157,6 +165,11 @@ impl Process {
             Ok(outcome) => outcome.map(|()| seen),
             Err(_) => Err(Failure(format!("expected {what} before long, seen {seen:?}"))),
         }
+    }
+
+    /// The keys of all slots with that prefix.
+    pub fn keys(&self, prefix: &str) -> usize {
+        self.journals.iter().map(|journal| journal.scan(prefix.as_bytes()).len()).sum()
     }
 
     /// Every record of a partition, from that position to the end as it is now.

@@ -128,7 +128,8 @@ pub async fn start_on(
     }
     let delivery = backbone.child();
     let observer = Arc::new(Watch::new(Arc::clone(&metrics), traces.clone(), settings.development, delivery.clone()));
-    let consume = Consume::start(Arc::clone(&log), journal.clone(), catalogue, delivery.clone(), observer).await?;
+    let consume = Consume::start(Arc::clone(&log), catalogue, 1, delivery.clone(), observer).await?;
+    consume.acquire(journal.clone()).await?;
     let options = pubsub::Options {
         create_topics_on_first_use: settings.create_topics_on_first_use,
         publish_timeout: settings.limits.publish_timeout,

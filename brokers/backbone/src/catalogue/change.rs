@@ -23,8 +23,14 @@ impl Catalogue {
     /// as it is (`false`), with its other settings brought to what is asked. Of several gateways that create a topic at
     /// once, one does.
     ///
-    /// One that is attached has the partitions that it has on the broker, whatever is asked.
-    pub async fn create_topic(&self, mut spec: TopicSpec, created_at: u64) -> Result<(Arc<Topic>, bool), ChangeError> {
+    /// One that is attached has the partitions that it has on the broker, whatever is asked. The delivery keys in `also` are
+    /// written where it is created.
+    pub async fn create_topic(
+        &self,
+        mut spec: TopicSpec,
+        created_at: u64,
+        also: Command,
+    ) -> Result<(Arc<Topic>, bool), ChangeError> {
         let _changing = self.changing.lock().await;
         if let Some(to) = &spec.attached {
             let other = self.view.load().topics.get(spec.name.as_byte_string()).cloned();
@@ -53,7 +59,8 @@ impl Catalogue {
                 }
             };
             let name = spec.name.as_byte_string();
-            let command = Command::new().put(key(TOPIC_PREFIX, name), view.expect_topic(name), write(&topic));
+            let command = if created { also.clone() } else { Command::new() };
+            let command = command.put(key(TOPIC_PREFIX, name), view.expect_topic(name), write(&topic));
             match self.slot.commit(command).await {
                 Ok(_) => {
                     self.refresh().await;

@@ -83,7 +83,7 @@ async fn what_one_changes_the_other_sees_and_is_told() {
     let (_, _, [one, other], _) = two().await;
     let mut changes = other.changes();
     changes.borrow_and_update();
-    let (created, _) = one.create_topic(topic("orders", 2), 5).await.unwrap();
+    let (created, _) = one.create_topic(topic("orders", 2), 5, Command::new()).await.unwrap();
     assert_eq!(one.topic("orders").as_deref(), Some(&*created), "visible here at once");
     changes.changed().await.unwrap();
     assert_eq!(other.topic("orders").as_deref(), Some(&*created));
@@ -98,12 +98,15 @@ async fn what_one_changes_the_other_sees_and_is_told() {
 #[tokio::test]
 async fn a_topic_that_two_create_at_once_is_one() {
     let (broker, _, [one, other], _) = two().await;
-    let (first, second) = tokio::join!(one.create_topic(topic("t", 3), 1), other.create_topic(topic("t", 3), 2));
+    let (first, second) = tokio::join!(
+        one.create_topic(topic("t", 3), 1, Command::new()),
+        other.create_topic(topic("t", 3), 2, Command::new())
+    );
     let ((first, here), (second, there)) = (first.unwrap(), second.unwrap());
     assert!(here ^ there, "exactly one of them created it");
     assert_eq!((first.uid, first.created_at), (second.uid, second.created_at));
     assert_eq!(broker.ids().iter().filter(|id| matches!(id, LogId::Topic { .. })).count(), 3);
-    let refused = other.create_topic(topic("t", 4), 3).await;
+    let refused = other.create_topic(topic("t", 4), 3, Command::new()).await;
     assert!(matches!(refused, Err(ChangeError::OtherPartitions { existing: 3, wanted: 4, .. })), "{refused:?}");
 }
 
@@ -127,7 +130,7 @@ async fn of_two_changes_from_one_state_the_second_is_a_conflict() {
 #[tokio::test]
 async fn an_entry_that_cannot_be_read_is_refused_at_the_start_and_told_later() {
     let (_, journal, [one, _], environment) = two().await;
-    let (created, _) = one.create_topic(topic("t", 1), 5).await.unwrap();
+    let (created, _) = one.create_topic(topic("t", 1), 5, Command::new()).await.unwrap();
     let newer = Command::new().put("catalogue/topic/t", Expect::Any, r#"{"v":2}"#);
     let revision = journal.commit(newer).await.unwrap().revision;
     one.reached(revision).await;

@@ -7,11 +7,29 @@
 //! | `delivery/parked/UID/TOPIC/PARTITION/LANE` | [`ParkedLane`] | a lane that fell behind, by reference |
 //! | `delivery/dead/UID/TOPIC/PARTITION` | [`Handled`] | dead letters that were redriven or dropped |
 //! | `delivery/start/UID/TOPIC/PARTITION` | [`Routed`] | the subscription began to read at `position`; where the key is missing, at the first event |
+//! | `delivery/catalogue` | [`Followed`] | every subscription and topic up to that `revision` of slot 0 is taken into account |
+//! | `delivery/topic/TOPIC` | [`Incarnation`] | the keys of this slot that name the topic speak of the one of that `uid` |
 //!
 //! `UID` is sixteen hexadecimal digits; `LANE` is `k` and the 32 digits of the key's hash, or `s` and a position. Values
 //! are JSON objects with a version; unknown versions and members are refused. A checkpoint is one commit; where it does
 //! not fit into one frame it is several, in an order in which losing the rest costs redelivery and never an event:
-//! parked lanes, exceptions, routed positions, and deletions last.
+//! incarnations, parked lanes, exceptions, routed positions, the catalogue's revision, and deletions last.
+//!
+//! # One slot and several
+//!
+//! In a cluster of one slot everything is in slot 0, and what belongs together is committed together: the start of a
+//! subscription stands with it as a start and as an exception. The last two kinds of keys are not written there.
+//!
+//! Where there are several slots, slot 0 holds the catalogue and the starts, which are committed with their subscription;
+//! the others hold the progress of their partitions, in a log of its own and with an owner of its own. Then
+//!
+//! - a start that is newer than the catalogue's revision in the partition's slot is where its subscription begins, whatever
+//!   else that slot says: its owner did not know the subscription, or not that it reads the topic. Otherwise the slot has
+//!   the last word, and a subscription without an exception has everything that was routed;
+//! - so an owner whose catalogue is older than that revision waits until it has followed so far, before it routes anything
+//!   and before it takes a subscription that it does not know for gone;
+//! - progress whose topic has another uid by now, or is gone, is that of another topic. It is deleted before the partition
+//!   is read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -23,13 +41,15 @@ use super::progress::{Checkpoint, LaneKey, Parked};
 use crate::catalogue::{Version, read, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::Position;
-use crate::slot::{Command, CommitError, Expect, Journal};
+use crate::slot::{Command, CommitError, Expect, Journal, SlotHandle};
 
 const ROUTED: &str = "delivery/routed/";
 const EXCEPTION: &str = "delivery/exception/";
 const PARKED: &str = "delivery/parked/";
 const DEAD: &str = "delivery/dead/";
 const START: &str = "delivery/start/";
+const CATALOGUE: &str = "delivery/catalogue";
+const INCARNATION: &str = "delivery/topic/";
 /// Steps of one commit; each is small, so that a frame holds them.
 const STEPS: usize = 1_000;
 /// Bytes of the values of one commit.
@@ -41,6 +61,22 @@ const COMMIT_BYTES: usize = 256 * 1024;
 pub(super) struct Routed {
     v: Version,
     position: u64,
+}
+
+/// How far the catalogue was followed by whoever wrote the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Followed {
+    v: Version,
+    revision: u64,
+}
+
+/// Which of the topics that had a name, one after the other, is meant by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Incarnation {
+    v: Version,
+    uid: u64,
 }
 
 /// Where one subscription stands apart from the router.
@@ -131,9 +167,40 @@ pub(super) fn routed(journal: &Journal, partition: &Partition) -> Result<Option<
         .transpose()
 }
 
+/// Up to which revision of slot 0 the slot's last checkpoint has taken the catalogue into account.
+pub(super) fn catalogue(journal: &Journal) -> Result<u64> {
+    journal
+        .get(CATALOGUE.as_bytes())
+        .map_or(Ok(0), |head| read::<Followed>(CATALOGUE.as_bytes(), &head.value).map(|followed| followed.revision))
+}
+
+/// The topics that keys of the slot speak of, with their uids.
+pub(super) fn incarnations(journal: &Journal) -> Result<Vec<(String, u64)>> {
+    let known = journal.scan(INCARNATION.as_bytes()).into_iter().map(|(key, _, value)| {
+        let topic = String::from_utf8_lossy(&key[INCARNATION.len()..]).into_owned();
+        read::<Incarnation>(&key, &value).map(|incarnation| (topic, incarnation.uid))
+    });
+    known.collect()
+}
+
+/// Adds to a command which topic its keys speak of, where the slot does not say so yet. Nothing for the only slot.
+pub(super) fn put_incarnation(command: Command, journal: &Journal, topic: Option<(&str, u64)>) -> Command {
+    let Some((name, uid)) = topic else { return command };
+    let key = format!("{INCARNATION}{name}");
+    if journal.get(key.as_bytes()).is_some() {
+        return command;
+    }
+    command.put(key, Expect::Any, write(&Incarnation { v: Version, uid }))
+}
+
 /// Where the subscription stands in the partition: how far it has read where that differs from the router, and what
-/// is not settled.
-pub(super) fn load(journal: &Journal, uid: u64, partition: &Partition) -> Result<(Option<Position>, Checkpoint)> {
+/// is not settled. `starts` is slot 0 where that is another slot.
+pub(super) fn load(
+    journal: &Journal,
+    starts: Option<&dyn SlotHandle>,
+    uid: u64,
+    partition: &Partition,
+) -> Result<(Option<Position>, Checkpoint)> {
     let key = partition_key(EXCEPTION, Some(uid), partition);
     let mut checkpoint = Checkpoint::default();
     let mut read_to = None;
@@ -141,6 +208,13 @@ pub(super) fn load(journal: &Journal, uid: u64, partition: &Partition) -> Result
         let exception: Exception = read(key.as_bytes(), &head.value)?;
         read_to = Some(Position(exception.read));
         checkpoint.open = exception.open.iter().flat_map(|(first, last)| (*first..=*last).map(Position)).collect();
+    }
+    let key = partition_key(START, Some(uid), partition);
+    if let Some(head) = starts.and_then(|slot| slot.get(key.as_bytes()))
+        && head.revision > catalogue(journal)?
+    {
+        read_to = Some(Position(read::<Routed>(key.as_bytes(), &head.value)?.position));
+        checkpoint.open = Vec::new();
     }
     let prefix = format!("{}/", partition_key(PARKED, Some(uid), partition));
     for (key, _, value) in journal.scan(prefix.as_bytes()) {
@@ -181,27 +255,34 @@ pub(super) fn put_parked(command: Command, uid: u64, partition: &Partition, posi
     })
 }
 
-/// Adds to a command that the subscription begins at that position.
-pub(super) fn put_start(command: Command, uid: u64, partition: &Partition, position: Position) -> Command {
-    let exception = Exception { v: Version, read: position.0, open: Vec::new() };
+/// Adds to a command for slot 0 that the subscription begins at that position. `only_slot` where that is the only slot.
+pub(super) fn put_start(
+    command: Command,
+    only_slot: bool,
+    uid: u64,
+    partition: &Partition,
+    position: Position,
+) -> Command {
     let start = Routed { v: Version, position: position.0 };
-    command.put(partition_key(EXCEPTION, Some(uid), partition), Expect::Any, write(&exception)).put(
-        partition_key(START, Some(uid), partition),
-        Expect::Any,
-        write(&start),
-    )
+    let command = if only_slot {
+        let exception = Exception { v: Version, read: position.0, open: Vec::new() };
+        command.put(partition_key(EXCEPTION, Some(uid), partition), Expect::Any, write(&exception))
+    } else {
+        command
+    };
+    command.put(partition_key(START, Some(uid), partition), Expect::Any, write(&start))
 }
 
-/// Where the subscription began to read the partition.
-pub(super) fn start(journal: &Journal, uid: u64, partition: &Partition) -> Result<Position> {
+/// Where the subscription began to read the partition, as slot 0 says.
+pub(super) fn start(slot: &dyn SlotHandle, uid: u64, partition: &Partition) -> Result<Position> {
     let key = partition_key(START, Some(uid), partition);
-    journal.get(key.as_bytes()).map_or(Ok(Position::ZERO), |head| {
+    slot.get(key.as_bytes()).map_or(Ok(Position::ZERO), |head| {
         read::<Routed>(key.as_bytes(), &head.value).map(|start| Position(start.position))
     })
 }
 
 /// Every key that speaks of a subscription.
-pub(super) fn keys_of_subscription(journal: &Journal, uid: u64) -> Vec<Bytes> {
+pub(super) fn keys_of_subscription(journal: &dyn SlotHandle, uid: u64) -> Vec<Bytes> {
     [EXCEPTION, PARKED, DEAD, START]
         .iter()
         .flat_map(|prefix| journal.scan(format!("{prefix}{uid:016x}/").as_bytes()))
@@ -209,10 +290,27 @@ pub(super) fn keys_of_subscription(journal: &Journal, uid: u64) -> Vec<Bytes> {
         .collect()
 }
 
+/// Every key that speaks of a subscription that does not exist.
+pub(super) fn keys_of_none(journal: &dyn SlotHandle, exists: impl Fn(u64) -> bool) -> Vec<Bytes> {
+    let mut keys = Vec::new();
+    for prefix in [EXCEPTION, PARKED, DEAD, START] {
+        for (key, _, _) in journal.scan(prefix.as_bytes()) {
+            let digits = key.get(prefix.len()..prefix.len() + 16).and_then(|digits| std::str::from_utf8(digits).ok());
+            let uid = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+            if uid.is_some_and(|uid| !exists(uid)) {
+                keys.push(key);
+            }
+        }
+    }
+    keys
+}
+
 /// Every key that speaks of a topic.
-pub(super) fn keys_of_topic(journal: &Journal, topic: &str) -> Vec<Bytes> {
+pub(super) fn keys_of_topic(journal: &dyn SlotHandle, topic: &str) -> Vec<Bytes> {
     let mut keys: Vec<Bytes> =
         journal.scan(format!("{ROUTED}{topic}/").as_bytes()).into_iter().map(|(key, _, _)| key).collect();
+    // Last, so that what is left of a deletion that did not come to its end is known to be of that topic.
+    let incarnation = Bytes::from(format!("{INCARNATION}{topic}"));
     for prefix in [EXCEPTION, PARKED, DEAD, START] {
         for (key, _, _) in journal.scan(prefix.as_bytes()) {
             let of_topic = key
@@ -224,21 +322,33 @@ pub(super) fn keys_of_topic(journal: &Journal, topic: &str) -> Vec<Bytes> {
             }
         }
     }
+    keys.extend(journal.get(&incarnation).map(|_| incarnation));
     keys
 }
 
 /// Deletes keys, in as many commits as it takes.
-pub(super) async fn delete(journal: &Journal, keys: Vec<Bytes>) -> std::result::Result<(), CommitError> {
+pub(super) async fn delete(journal: &dyn SlotHandle, keys: &[Bytes]) -> std::result::Result<(), CommitError> {
     for some in keys.chunks(STEPS) {
-        let command = some.iter().fold(Command::new(), |command, key| command.delete(key.clone(), Expect::Any));
-        journal.commit(command).await?;
+        journal.commit(deletion(some)).await?;
     }
     Ok(())
+}
+
+/// A command that deletes keys, as many as fit beside other steps, and the rest of them.
+pub(super) fn first_deletions(keys: &[Bytes]) -> (Command, &[Bytes]) {
+    let (some, rest) = keys.split_at(keys.len().min(STEPS / 2));
+    (deletion(some), rest)
+}
+
+fn deletion(keys: &[Bytes]) -> Command {
+    keys.iter().fold(Command::new(), |command, key| command.delete(key.clone(), Expect::Any))
 }
 
 /// One checkpoint, in the order in which it is written.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
+    incarnations: BTreeMap<Bytes, Bytes>,
+    catalogue: BTreeMap<Bytes, Bytes>,
     parked: BTreeMap<Bytes, Bytes>,
     exceptions: BTreeMap<Bytes, Bytes>,
     routed: BTreeMap<Bytes, Bytes>,
@@ -252,6 +362,16 @@ impl Draft {
     /// An empty draft, for a catalogue with those subscriptions.
     pub(super) fn new(alive: impl IntoIterator<Item = u64>) -> Self {
         Self { alive: alive.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Says how far the catalogue is taken into account; not said in the only slot.
+    pub(super) fn followed(&mut self, revision: u64) {
+        self.catalogue.insert(CATALOGUE.into(), write(&Followed { v: Version, revision }));
+    }
+
+    /// Says which topic is meant by a name; not said in the only slot.
+    pub(super) fn incarnation(&mut self, (name, uid): (&str, u64)) {
+        self.incarnations.insert(format!("{INCARNATION}{name}").into(), write(&Incarnation { v: Version, uid }));
     }
 
     /// Whether a key that the draft does not have is to go: its subscription does not need it any more, or is gone. One
@@ -305,12 +425,12 @@ pub(super) async fn commit(journal: &Journal, draft: &Draft) -> std::result::Res
 
 /// What is to be written, in an order that may end after any of them.
 fn commands(journal: &Journal, draft: &Draft) -> Vec<Command> {
-    let there: HashMap<Bytes, Bytes> = [PARKED, EXCEPTION, ROUTED]
+    let there: HashMap<Bytes, Bytes> = [INCARNATION, PARKED, EXCEPTION, ROUTED, CATALOGUE]
         .iter()
         .flat_map(|prefix| journal.scan(prefix.as_bytes()))
         .map(|(key, _, value)| (key, value))
         .collect();
-    let parts = [&draft.parked, &draft.exceptions, &draft.routed];
+    let parts = [&draft.incarnations, &draft.parked, &draft.exceptions, &draft.routed, &draft.catalogue];
     let puts = parts
         .into_iter()
         .flatten()
@@ -372,6 +492,8 @@ mod tests {
         assert_eq!(write(&parked), text.as_bytes(), "as versions wrote it that knew no paused lanes");
         assert_eq!(read::<ParkedLane>(b"k", text.as_bytes()).unwrap(), parked);
         let paused = ParkedLane { paused: true, ..parked };
+        assert_eq!(write(&Followed { v: Version, revision: 9 }), r#"{"v":1,"revision":9}"#.as_bytes());
+        assert_eq!(write(&Incarnation { v: Version, uid: 9 }), r#"{"v":1,"uid":9}"#.as_bytes());
         let text = r#"{"v":1,"head":7,"attempts":2,"first":10,"due":20,"paused":true}"#;
         assert_eq!(write(&paused), text.as_bytes());
         assert_eq!(read::<ParkedLane>(b"k", text.as_bytes()).unwrap(), paused);

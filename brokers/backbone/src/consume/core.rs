@@ -18,12 +18,15 @@ use xxhash_rust::xxh3::xxh3_128;
 
 pub(crate) use find::Found;
 
+use super::owned::Owned;
 use super::progress::{Checkpoint, Choice, LaneKey, Load, Offered, Progress, Queued, Taken};
 use crate::budget::{Account, Budget};
-use crate::catalogue::{Order, Subscription, Topic};
+use crate::catalogue::{Order, Subscription};
 use crate::environment::{Clock, Environment};
 use crate::log::{LogId, Position};
 
+/// How often it is looked whether a lease that was not renewed in time is held again.
+const LEASE_POLL_MILLISECONDS: u64 = 20;
 const DELAY_MAX_MILLISECONDS: u64 = limits::DELAY_MAX.as_secs() * 1_000;
 
 /// One topic partition, as everything here names it.
@@ -39,6 +42,14 @@ impl Partition {
     }
 }
 
+/// A partition as it was added to a subscription: added again, it is another. What was read for the one says nothing to the
+/// other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Site {
+    pub(crate) partition: Partition,
+    pub(crate) ticket: u64,
+}
+
 /// Where the events of a partition come from at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feed {
@@ -51,6 +62,10 @@ pub(crate) enum Feed {
 #[derive(Debug)]
 struct Entry {
     partition: Partition,
+    /// The ownership that it belongs to.
+    owned: Arc<Owned>,
+    /// Told apart by this from what stood at its place before.
+    ticket: u64,
     key_from: KeyFrom,
     progress: Progress,
     feed: Feed,
@@ -87,8 +102,10 @@ pub(crate) enum Heard {
 #[derive(Debug)]
 struct State {
     subscription: Arc<Subscription>,
-    entries: Vec<Entry>,
+    /// Partitions by their place; a place is taken again when its partition has gone.
+    entries: Vec<Option<Entry>>,
     by_partition: HashMap<Partition, usize>,
+    tickets: u64,
     /// The entry that is asked first for the next delivery, so that no partition waits for another.
     turn: usize,
     in_flight: u32,
@@ -122,11 +139,11 @@ pub(crate) struct Core {
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     /// Lanes to load, with their partitions.
-    pub(crate) loads: Vec<(Partition, Load)>,
+    pub(crate) loads: Vec<(Site, Load)>,
     /// Partitions to read on by itself, and from where.
-    pub(crate) reads: Vec<(Partition, Position)>,
+    pub(crate) reads: Vec<(Site, Position)>,
     /// Partitions that are its own to read, with room or without.
-    pub(crate) own: Vec<Partition>,
+    pub(crate) own: Vec<Site>,
     /// When the next lane is due, in milliseconds since 1970.
     pub(crate) next_due: Option<u64>,
 }
@@ -135,7 +152,10 @@ pub(crate) struct Work {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) entry: usize,
+    ticket: u64,
     pub(crate) partition: Partition,
+    /// The ownership that it goes out under.
+    pub(crate) owned: Arc<Owned>,
     pub(crate) taken: Taken,
     pub(crate) redriven: bool,
     /// It finds out whether the sink is well again, which was found at fault for that cause.
@@ -201,6 +221,7 @@ impl Core {
                 subscription,
                 entries: Vec::new(),
                 by_partition: HashMap::new(),
+                tickets: 0,
                 turn: 0,
                 in_flight: 0,
                 paused,
@@ -229,7 +250,7 @@ impl Core {
     /// How far it has read a partition that is routed up to `routed`; nothing where it does not read it.
     pub(crate) fn read_of(&self, partition: &Partition, routed: Position) -> Option<Position> {
         let state = self.state.lock();
-        let entry = &state.entries[*state.by_partition.get(partition)?];
+        let entry = state.entry(partition)?;
         match entry.feed {
             _ if entry.redrive_only => None,
             Feed::Own(position) => Some(entry.progress.read(position)),
@@ -262,62 +283,66 @@ impl Core {
     }
 
     /// Adds a partition, to be read from where its checkpoint says. Gives whether it was not there.
-    pub(crate) fn add(&self, partition: Partition, key_from: KeyFrom, read: Position, checkpoint: Checkpoint) -> bool {
+    pub(crate) fn add(
+        &self,
+        owned: &Arc<Owned>,
+        partition: Partition,
+        key_from: KeyFrom,
+        (read, checkpoint): (Position, Checkpoint),
+    ) -> bool {
         let from = Progress::resume_from(read, &checkpoint);
-        self.insert(partition, key_from, Progress::restore(read, checkpoint), Feed::Own(from), false)
+        let progress = Progress::restore(read, checkpoint);
+        self.insert(owned, partition, (key_from, progress, Feed::Own(from), false))
     }
 
-    /// Whether it has every partition of a topic.
-    pub(crate) fn has(&self, topic: &Topic) -> bool {
-        let state = self.state.lock();
-        let name = &topic.spec.name;
-        (0..topic.spec.partitions)
-            .all(|number| state.by_partition.contains_key(&Partition { topic: name.clone(), number }))
+    /// Whether it has a partition.
+    pub(crate) fn has(&self, partition: &Partition) -> bool {
+        self.state.lock().by_partition.contains_key(partition)
     }
 
     /// Adds a partition of a dead-letter topic, of which nothing is read but what is redriven.
-    pub(crate) fn add_redrive(&self, partition: Partition, checkpoint: Checkpoint) -> bool {
-        self.insert(
-            partition,
-            KeyFrom::PartitionKey,
-            Progress::restore(Position::ZERO, checkpoint),
-            Feed::Router(Position::ZERO),
-            true,
-        )
+    pub(crate) fn add_redrive(&self, owned: &Arc<Owned>, partition: Partition, checkpoint: Checkpoint) -> bool {
+        let progress = Progress::restore(Position::ZERO, checkpoint);
+        self.insert(owned, partition, (KeyFrom::PartitionKey, progress, Feed::Router(Position::ZERO), true))
     }
 
     fn insert(
         &self,
+        owned: &Arc<Owned>,
         partition: Partition,
-        key_from: KeyFrom,
-        progress: Progress,
-        feed: Feed,
-        redrive_only: bool,
+        (key_from, progress, feed, redrive_only): (KeyFrom, Progress, Feed, bool),
     ) -> bool {
         let mut state = self.state.lock();
         if state.by_partition.contains_key(&partition) {
             return false;
         }
-        let index = state.entries.len();
-        state.by_partition.insert(partition.clone(), index);
-        state.entries.push(Entry { partition, key_from, progress, feed, redrive_only });
+        state.tickets += 1;
+        let (owned, ticket) = (Arc::clone(owned), state.tickets);
+        let entry = Entry { partition: partition.clone(), owned, ticket, key_from, progress, feed, redrive_only };
+        let index = state.entries.iter().position(Option::is_none).unwrap_or(state.entries.len());
+        if index == state.entries.len() {
+            state.entries.push(Some(entry));
+        } else {
+            state.entries[index] = Some(entry);
+        }
+        state.by_partition.insert(partition, index);
         drop(state);
         self.feed.notify_one();
+        self.ready.notify_one();
         true
     }
 
     /// Takes an event in from the router or from the own reader. `Full` from the router ends its feeding.
     pub(crate) fn offer(
         &self,
-        partition: &Partition,
+        site: (&Partition, u64),
         (position, appended_at): (Position, u64),
         event: &Arc<Event>,
         feed: Feed,
     ) -> Offered {
         let mut state = self.state.lock();
         let order = state.subscription.spec.order;
-        let Some(&index) = state.by_partition.get(partition) else { return Offered::Passed };
-        let entry = &mut state.entries[index];
+        let Some(entry) = state.entry_at(site) else { return Offered::Passed };
         let now = self.clock.unix_milliseconds();
         let delayed = schedule::deliver_at(event).filter(|due| *due > now);
         entry.progress.memory_is_short(!self.memory.has_room(Account::Reads));
@@ -347,47 +372,47 @@ impl Core {
     }
 
     /// The own reader has come to that position.
-    pub(crate) fn read_to(&self, partition: &Partition, position: Position) {
-        self.with(partition, |entry| {
+    pub(crate) fn read_to(&self, site: (&Partition, u64), position: Position) {
+        self.with(site, |entry| {
             entry.progress.reached(position);
             entry.feed = Feed::Own(position);
         });
     }
 
     /// The router feeds the partition from now on; not where the subscription has ended or the topic is gone.
-    pub(crate) fn joined(&self, partition: &Partition, position: Position) -> bool {
+    pub(crate) fn joined(&self, site: (&Partition, u64), position: Position) -> bool {
         let mut state = self.state.lock();
-        let Some(&index) = state.by_partition.get(partition).filter(|_| !state.closed) else { return false };
-        let entry = &mut state.entries[index];
+        if state.closed {
+            return false;
+        }
+        let Some(entry) = state.entry_at(site) else { return false };
         entry.progress.reached(position);
         entry.feed = Feed::Router(position);
         true
     }
 
-    pub(crate) fn loaded(&self, partition: &Partition, lane: LaneKey, events: Vec<Queued>, scanned: Position) {
-        self.with(partition, |entry| entry.progress.loaded(lane, events, scanned));
+    pub(crate) fn loaded(&self, site: &Site, lane: LaneKey, events: Vec<Queued>, scanned: Position) {
+        self.with(site.as_ref(), |entry| entry.progress.loaded(lane, events, scanned));
         self.ready.notify_one();
         self.feed.notify_one();
     }
 
-    pub(crate) fn not_loaded(&self, partition: &Partition, lane: LaneKey, due: u64) {
-        self.with(partition, |entry| entry.progress.not_loaded(lane, due));
+    pub(crate) fn not_loaded(&self, site: &Site, lane: LaneKey, due: u64) {
+        self.with(site.as_ref(), |entry| entry.progress.not_loaded(lane, due));
     }
 
     /// Puts single events of a dead-letter partition on their way again, each once it is due.
     pub(crate) fn redrive(&self, partition: &Partition, positions: &[(Position, u64)]) {
-        self.with(partition, |entry| {
+        if let Some(entry) = self.state.lock().entry_mut(partition) {
             for (position, due) in positions {
                 entry.progress.park(*position, *due);
             }
-        });
+        }
         self.feed.notify_one();
     }
 
-    fn with<T>(&self, partition: &Partition, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let mut state = self.state.lock();
-        let index = *state.by_partition.get(partition)?;
-        Some(change(&mut state.entries[index]))
+    fn with<T>(&self, site: (&Partition, u64), change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.state.lock().entry_at(site).map(change)
     }
 
     /// What there is to read. Loading is kept to about what can go out soon.
@@ -408,10 +433,10 @@ impl Core {
         // Twice what can be out at once keeps the lanes busy while the next are loaded.
         let active_max = state.subscription.spec.max_in_flight as usize * 2;
         let short_of_memory = !self.memory.has_room(Account::Reads);
-        for entry in &mut state.entries {
+        for entry in state.entries.iter_mut().flatten() {
             entry.progress.memory_is_short(short_of_memory);
             for load in entry.progress.due(now, active_max) {
-                work.loads.push((entry.partition.clone(), load));
+                work.loads.push((entry.site(), load));
             }
             // One that is due and was not taken waits for room, which settling tells of.
             if let Some(due) = entry.progress.next_due().filter(|due| *due > now) {
@@ -420,9 +445,9 @@ impl Core {
             if let Feed::Own(position) = entry.feed
                 && !entry.redrive_only
             {
-                work.own.push(entry.partition.clone());
+                work.own.push(entry.site());
                 if entry.progress.has_room() {
-                    work.reads.push((entry.partition.clone(), position));
+                    work.reads.push((entry.site(), position));
                 }
             }
         }
@@ -453,15 +478,28 @@ impl Core {
             (None, Err(_)) => Choice::New,
         };
         let count = state.entries.len();
+        let mut without_lease = false;
         for step in 0..count {
             let index = (state.turn + step) % count;
-            let entry = &mut state.entries[index];
+            let Some(entry) = state.entries[index].as_mut().filter(|entry| entry.progress.has_ready()) else {
+                continue;
+            };
+            if entry.owned.is_closing() {
+                continue;
+            }
+            if !entry.owned.holds() {
+                without_lease = true;
+                continue;
+            }
             let Some(taken) = entry.progress.take(choice) else { continue };
             let is_retry = taken.attempts > 0;
             let room = matches!(entry.feed, Feed::Own(_)) && entry.progress.has_room() || entry.progress.has_due(now);
+            entry.owned.goes_out();
             let outgoing = Outgoing {
                 entry: index,
+                ticket: entry.ticket,
                 partition: entry.partition.clone(),
+                owned: Arc::clone(&entry.owned),
                 taken,
                 redriven: entry.redrive_only,
                 probe,
@@ -480,7 +518,7 @@ impl Core {
             // the next.
             let more = probe.is_none()
                 && state.in_flight < state.subscription.spec.max_in_flight
-                && state.entries.iter().any(|entry| entry.progress.has_ready());
+                && state.entries.iter().flatten().any(|entry| entry.progress.has_ready());
             drop(state);
             if more {
                 self.ready.notify_one();
@@ -490,8 +528,10 @@ impl Core {
             }
             return Take::Now(Box::new(outgoing));
         }
-        let waits_for_budget = state.entries.iter().any(|entry| entry.progress.has_retry());
-        Take::Wait(retries.err().filter(|_| waits_for_budget))
+        let waits_for_budget = state.entries.iter().flatten().any(|entry| entry.progress.has_retry());
+        let budget = retries.err().filter(|_| waits_for_budget);
+        let lease = without_lease.then(|| now.saturating_add(LEASE_POLL_MILLISECONDS));
+        Take::Wait(budget.into_iter().chain(lease).min())
     }
 
     /// Settles an event that went out.
@@ -513,8 +553,12 @@ impl Core {
             // It was none that the sink could not take.
             state.budget.succeeded();
         }
-        change(&mut state.entries[outgoing.entry].progress, outgoing.taken);
+        // What belonged to an ownership that is over, or to a topic that is gone, is settled without effect.
+        if let Some(entry) = state.entries[outgoing.entry].as_mut().filter(|entry| entry.ticket == outgoing.ticket) {
+            change(&mut entry.progress, outgoing.taken);
+        }
         drop(state);
+        outgoing.owned.came_back();
         self.ready.notify_one();
         // It also keeps the time of the next probe.
         self.feed.notify_one();
@@ -541,9 +585,9 @@ impl Core {
         self.feed.notify_one();
     }
 
-    /// Each partition with how far it was read and what must outlive the process. `routed` says how far a partition was
-    /// routed, asked before this is called.
-    pub(crate) fn checkpoint(&self, routed: impl Fn(&Partition) -> Position) -> Vec<Standing> {
+    /// Each partition of an ownership with how far it was read and what must outlive the process. `routed` says how far a
+    /// partition was routed, asked before this is called.
+    pub(crate) fn checkpoint(&self, owned: &Arc<Owned>, routed: impl Fn(&Partition) -> Position) -> Vec<Standing> {
         let state = self.state.lock();
         let standing = |entry: &Entry| {
             let routed = routed(&entry.partition);
@@ -563,8 +607,8 @@ impl Core {
                 progress,
             }
         };
-        let known = |(index, entry): &(usize, &Entry)| state.by_partition.get(&entry.partition) == Some(index);
-        state.entries.iter().enumerate().filter(known).map(|(_, entry)| standing(entry)).collect()
+        let belongs = |entry: &&Entry| Arc::ptr_eq(&entry.owned, owned);
+        state.entries.iter().flatten().filter(belongs).map(standing).collect()
     }
 
     /// How it stands.
@@ -576,7 +620,7 @@ impl Core {
             (None, None) => Gate::Open,
         };
         let mut depth = Depth { queued: 0, parked: 0, paused_keys: 0, in_flight: state.in_flight, gate };
-        for entry in &state.entries {
+        for entry in state.entries.iter().flatten() {
             let (events, keys, paused) = entry.progress.depth();
             depth.queued += events;
             depth.parked += keys;
@@ -588,7 +632,7 @@ impl Core {
     /// The keys that are paused.
     pub(crate) fn paused_lanes(&self) -> Vec<PausedLane> {
         let state = self.state.lock();
-        let lanes = state.entries.iter().flat_map(|entry| {
+        let lanes = state.entries.iter().flatten().flat_map(|entry| {
             entry.progress.paused().map(|(lane, position, attempts, since)| PausedLane {
                 partition: entry.partition.clone(),
                 key_from: entry.key_from,
@@ -604,17 +648,17 @@ impl Core {
     /// Lets a paused key go on, with the event that it stands at, or behind it. Gives whether it did.
     pub(crate) fn resume_lane(&self, lane: &PausedLane, skip: bool) -> bool {
         let now = self.clock.unix_milliseconds();
-        let resumed = self.with(&lane.partition, |entry| {
+        let resumed = self.state.lock().entry_mut(&lane.partition).is_some_and(|entry| {
             if skip { entry.progress.skip(lane.lane, lane.position) } else { entry.progress.resume(lane.lane, now) }
         });
         self.feed.notify_one();
-        resumed.unwrap_or(false)
+        resumed
     }
 
     /// Dead letters that were sent again and are not settled.
     pub(crate) fn redriving(&self) -> usize {
         let state = self.state.lock();
-        state.entries.iter().filter(|entry| entry.redrive_only).map(|entry| entry.progress.depth().1).sum()
+        state.entries.iter().flatten().filter(|entry| entry.redrive_only).map(|entry| entry.progress.depth().1).sum()
     }
 
     /// The partitions that are its own to read, with where it is in them.
@@ -623,6 +667,7 @@ impl Core {
         state
             .entries
             .iter()
+            .flatten()
             .filter_map(|entry| match entry.feed {
                 Feed::Own(position) if !entry.redrive_only => Some((entry.partition.clone(), position)),
                 _ => None,
@@ -634,7 +679,7 @@ impl Core {
     /// routed.
     pub(crate) fn oldest(&self, routed: impl Fn(&Partition) -> Position) -> Vec<(Partition, Position)> {
         let state = self.state.lock();
-        let reads = state.entries.iter().filter(|entry| !entry.redrive_only);
+        let reads = state.entries.iter().flatten().filter(|entry| !entry.redrive_only);
         reads
             .map(|entry| {
                 let read = match entry.feed {
@@ -651,23 +696,57 @@ impl Core {
     /// order of keys, so this does not ask for the order.
     pub(crate) fn is_of(&self, lane: LaneKey, partition: &Partition, position: Position, event: &Event) -> bool {
         let state = self.state.lock();
-        let Some(&index) = state.by_partition.get(partition) else { return false };
+        let Some(entry) = state.entry(partition) else { return false };
         let order = if matches!(lane, LaneKey::Key(_)) { Order::Key } else { Order::None };
-        lane_of(order, state.entries[index].key_from, position, event) == lane
+        lane_of(order, entry.key_from, position, event) == lane
     }
 
     /// Forgets the partitions of a topic that is gone.
     pub(crate) fn forget_topic(&self, topic: &str) {
+        self.forget(|entry| entry.partition.topic.as_str() == topic);
+    }
+
+    /// Forgets the partitions of an ownership that is over.
+    pub(crate) fn forget_owned(&self, owned: &Arc<Owned>) {
+        self.forget(|entry| Arc::ptr_eq(&entry.owned, owned));
+    }
+
+    /// Deliveries of forgotten partitions that are out settle without effect.
+    fn forget(&self, gone: impl Fn(&Entry) -> bool) {
         let mut state = self.state.lock();
-        let gone: Vec<Partition> =
-            state.by_partition.keys().filter(|partition| partition.topic.as_str() == topic).cloned().collect();
-        for partition in gone {
-            if let Some(index) = state.by_partition.remove(&partition) {
-                // The place stays, so that deliveries that are out still settle where they came from.
-                state.entries[index].progress = Progress::default();
-                state.entries[index].redrive_only = true;
+        let state = &mut *state;
+        for place in &mut state.entries {
+            if let Some(entry) = place.take_if(|entry| gone(entry)) {
+                state.by_partition.remove(&entry.partition);
             }
         }
+    }
+}
+
+impl Entry {
+    fn site(&self) -> Site {
+        Site { partition: self.partition.clone(), ticket: self.ticket }
+    }
+}
+
+impl Site {
+    pub(crate) fn as_ref(&self) -> (&Partition, u64) {
+        (&self.partition, self.ticket)
+    }
+}
+
+impl State {
+    fn entry_at(&mut self, (partition, ticket): (&Partition, u64)) -> Option<&mut Entry> {
+        self.entry_mut(partition).filter(|entry| entry.ticket == ticket)
+    }
+
+    fn entry(&self, partition: &Partition) -> Option<&Entry> {
+        self.entries[*self.by_partition.get(partition)?].as_ref()
+    }
+
+    fn entry_mut(&mut self, partition: &Partition) -> Option<&mut Entry> {
+        let index = *self.by_partition.get(partition)?;
+        self.entries[index].as_mut()
     }
 }
 

@@ -7,13 +7,13 @@ use bytestring::ByteString;
 use tidegate_routing::breaker::Cause as BreakerCause;
 use tidegate_routing::schedule;
 use tidegate_schemas::Event;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Shared;
 use super::core::{Core, Heard, Outgoing, Take};
 use super::dead_letter::{self, Cause, Reason};
 use super::outcomes::{Ending, Outcome};
+use super::owned::Owned;
 use super::progress::{Progress, Taken};
 use crate::catalogue::Subscription;
 use crate::log::{Position, Record};
@@ -88,6 +88,11 @@ impl Delivery {
     /// When the first attempt began, in milliseconds since 1970: now, where this is the first.
     pub fn first_attempt_at(&self) -> u64 {
         self.outgoing().taken.first_attempt_at.unwrap_or(self.began_at)
+    }
+
+    /// Whether the partition has another owner by now, or its topic is gone: nothing that is done with it has an effect.
+    pub fn is_void(&self) -> bool {
+        self.outgoing().owned.is_over()
     }
 
     fn outgoing(&self) -> &Outgoing {
@@ -188,8 +193,8 @@ impl Delivery {
             last_attempt_at: self.shared.environment.clock.unix_milliseconds(),
             edited_from: None,
         };
-        let stopping = self.shared.environment.stopping().clone();
-        if !write_letter(&self.shared, &self.subscription, &self.event, cause, &stopping).await {
+        let owned = Arc::clone(&self.outgoing().owned);
+        if !write_letter(&self.shared, &owned, &self.subscription, &self.event, cause).await {
             return;
         }
         self.shared.observer.dead_letter(&self.subscription.spec.name, reason);
@@ -203,9 +208,13 @@ impl Delivery {
     }
 
     fn tell(&self, attempt: &Attempt, ending: Ending) {
+        let owned = &self.outgoing().owned;
+        if owned.is_over() {
+            return;
+        }
         let (topic, partition, position) = self.place();
         let outcome = Outcome {
-            epoch: self.shared.journal.epoch(),
+            epoch: owned.journal.epoch(),
             at: self.shared.environment.clock.unix_milliseconds(),
             took: milliseconds(attempt.took),
             subscription: self.subscription.spec.name.to_string(),
@@ -221,7 +230,7 @@ impl Delivery {
             detail: attempt.detail.clone(),
         };
         self.shared.observer.settled(&outcome, self.outgoing().taken.appended_at);
-        self.shared.outcomes.push(outcome);
+        owned.outcomes.push(outcome);
     }
 
     fn settle(&mut self, heard: Heard, change: impl FnOnce(&mut Progress, Taken)) {
@@ -241,13 +250,14 @@ impl Drop for Delivery {
     }
 }
 
-/// Writes a dead letter, however long it takes; false where it cannot be made or the process stops first.
+/// Writes a dead letter, however long it takes; false where it cannot be made, or the ownership under which it is written
+/// ends or the process stops first.
 pub(super) async fn write_letter(
     shared: &Arc<Shared>,
+    owned: &Owned,
     subscription: &Subscription,
     event: &Arc<Event>,
     cause: Cause,
-    stopping: &CancellationToken,
 ) -> bool {
     let letter = match dead_letter::letter(event, cause) {
         Ok(letter) => letter,
@@ -260,18 +270,23 @@ pub(super) async fn write_letter(
     let mut pause = Duration::from_millis(100);
     loop {
         let written = match shared.dead_letter_log(subscription, &letter).await {
-            Ok(id) => shared.log.append(&id, Record::Event(letter.clone())).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            // Asked last, so that the next owner, who may deliver the event, cannot have begun.
+            Ok(_) if !owned.holds() => Err(None),
+            Ok(id) => {
+                shared.log.append(&id, Record::Event(letter.clone())).await.map_err(|error| Some(error.to_string()))
+            }
+            Err(error) => Err(Some(error.to_string())),
         };
         match written {
             Ok(_) => return true,
-            Err(error) => {
+            Err(None) => {}
+            Err(Some(error)) => {
                 warn!(subscription = %subscription.spec.name, topic = %subscription.spec.dead_letter_topic, error,
                     "a dead letter cannot be written; the event stays until it can");
             }
         }
         tokio::select! {
-            () = stopping.cancelled() => return false,
+            () = owned.over().cancelled() => return false,
             () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(Duration::from_secs(5));

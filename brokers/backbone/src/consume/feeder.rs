@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::Shared;
-use super::core::{Core, Feed, Partition};
+use super::core::{Core, Feed, Partition, Site};
 use super::dedupe::{Window, identity};
 use super::outcomes::{Ending, Outcome};
 use super::progress::{LOAD_BYTES, LOAD_EVENTS, LaneKey, Load, Offered, Queued};
@@ -64,16 +64,17 @@ impl Reader {
 /// Runs until the subscription is closed.
 pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semaphore>) {
     let stopping = shared.environment.stopping().clone();
-    let mut open: HashMap<Partition, Reader> = HashMap::new();
+    let mut open: HashMap<Site, Reader> = HashMap::new();
     loop {
         let now = shared.environment.clock.unix_milliseconds();
         let Some(work) = core.work(now) else { return };
         let mut failed = false;
         let busy = !work.loads.is_empty() || !work.reads.is_empty();
-        open.retain(|partition, _| work.own.contains(partition));
-        for (partition, wanted) in work.loads {
+        open.retain(|site, _| work.own.contains(site));
+        for (site, wanted) in work.loads {
+            let partition = &site.partition;
             let Ok(_permit) = readers.acquire().await else { return };
-            if let Err(error) = load(&shared, &core, &partition, wanted).await {
+            if let Err(error) = load(&shared, &core, &site, wanted).await {
                 failed = true;
                 let lost_until = match error.kind() {
                     ErrorKind::PositionLost { earliest } => Some((*earliest).min(wanted.last.next())),
@@ -82,30 +83,31 @@ pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semap
                 };
                 if let Some(until) = lost_until {
                     let range = (wanted.from, wanted.from.next());
-                    trimmed(&shared, &core, &partition, range, "it was trimmed while it waited for its next attempt");
+                    trimmed(&shared, &core, partition, range, "it was trimmed while it waited for its next attempt");
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, position = %wanted.from, %until, %error,
                         "an event that waited for a retry was trimmed and is lost to this subscription");
                     // How many of its lane were behind it nobody knows any more.
-                    shared.tell_trimmed(&core, &partition, 1);
+                    shared.tell_trimmed(&core, partition, 1);
                     // What follows of its lane may still be there.
-                    core.loaded(&partition, wanted.lane, Vec::new(), until);
+                    core.loaded(&site, wanted.lane, Vec::new(), until);
                 } else {
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %error, "cannot read; trying again");
-                    core.not_loaded(&partition, wanted.lane, now + RETRY_DELAY.as_millis() as u64);
+                    core.not_loaded(&site, wanted.lane, now + RETRY_DELAY.as_millis() as u64);
                 }
             }
         }
-        for (partition, from) in work.reads {
+        for (site, from) in work.reads {
+            let partition = &site.partition;
             let Ok(_permit) = readers.acquire().await else { return };
-            if let Err(error) = read_on(&shared, &core, &partition, from, &mut open).await {
+            if let Err(error) = read_on(&shared, &core, &site, from, &mut open).await {
                 failed = true;
-                open.remove(&partition);
+                open.remove(&site);
                 if let ErrorKind::PositionLost { earliest } = error.kind() {
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %from, to = %earliest,
                         "events were trimmed before this subscription had them");
                     let range = (from, *earliest);
-                    trimmed(&shared, &core, &partition, range, "trimmed before this subscription had read so far");
-                    core.read_to(&partition, *earliest);
+                    trimmed(&shared, &core, partition, range, "trimmed before this subscription had read so far");
+                    core.read_to(site.as_ref(), *earliest);
                 } else {
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %error, "cannot read; trying again");
                 }
@@ -148,9 +150,11 @@ fn trimmed(shared: &Shared, core: &Core, partition: &Partition, (from, until): (
     } else {
         what.to_owned()
     };
+    // Without an owner it is for the next one to tell.
+    let Some(owned) = shared.owned_of(partition) else { return };
     let subscription = core.subscription();
     let outcome = Outcome {
-        epoch: shared.journal.epoch(),
+        epoch: owned.journal.epoch(),
         at: shared.environment.clock.unix_milliseconds(),
         took: 0,
         subscription: subscription.spec.name.to_string(),
@@ -165,42 +169,42 @@ fn trimmed(shared: &Shared, core: &Core, partition: &Partition, (from, until): (
         status: None,
         detail,
     };
-    shared.outcomes.push(outcome);
+    owned.outcomes.push(outcome);
 }
 
 /// Takes one batch in, or joins the router where nothing is left between.
 async fn read_on(
     shared: &Shared,
     core: &Arc<Core>,
-    partition: &Partition,
+    site: &Site,
     from: Position,
-    open: &mut HashMap<Partition, Reader>,
+    open: &mut HashMap<Site, Reader>,
 ) -> Result<()> {
-    // Without a router the topic was deleted, and whoever did that makes the subscription forget it.
-    let Some(router) = shared.router(partition) else { return Ok(()) };
-    if router.join(core, from) {
-        open.remove(partition);
+    // Without a router the topic was deleted or its slot lost, and whoever did that makes the subscription forget it.
+    let Some(router) = shared.router(&site.partition) else { return Ok(()) };
+    if router.join(core, site.ticket, from) {
+        open.remove(site);
         return Ok(());
     }
-    if !open.get(partition).is_some_and(|reader| reader.fits(&router, from)) {
-        open.insert(partition.clone(), Reader::open(shared, &router, from).await?);
+    if !open.get(site).is_some_and(|reader| reader.fits(&router, from)) {
+        open.insert(site.clone(), Reader::open(shared, &router, from).await?);
     }
-    let Some(reader) = open.get_mut(partition) else { return Ok(()) };
+    let Some(reader) = open.get_mut(site) else { return Ok(()) };
     if reader.rest.is_empty() && reader.held.is_none() {
         reader.rest = reader.tail.next(READ_BYTES).await?.records.into();
     }
-    reader.hand_in(core, partition, &router);
-    core.read_to(partition, reader.next);
+    reader.hand_in(core, site, &router);
+    core.read_to(site.as_ref(), reader.next);
     Ok(())
 }
 
 impl Reader {
     /// Hands in what was read, as far as there is room for it and the router has come.
-    fn hand_in(&mut self, core: &Core, partition: &Partition, router: &Router) {
+    fn hand_in(&mut self, core: &Core, site: &Site, router: &Router) {
         // Beyond the router nobody knows yet what is a duplicate, and it will hand those in itself.
         let routed = router.peek();
         if let Some((position, appended_at, event)) = self.held.take() {
-            if core.offer(partition, (position, appended_at), &event, Feed::Own(position)) == Offered::Full {
+            if core.offer(site.as_ref(), (position, appended_at), &event, Feed::Own(position)) == Offered::Full {
                 self.held = Some((position, appended_at, event));
                 return;
             }
@@ -218,7 +222,7 @@ impl Reader {
                 let event = Arc::new(event);
                 if !duplicate
                     && core.wants(&event)
-                    && core.offer(partition, (position, appended_at), &event, Feed::Own(position)) == Offered::Full
+                    && core.offer(site.as_ref(), (position, appended_at), &event, Feed::Own(position)) == Offered::Full
                 {
                     self.next = position;
                     self.held = Some((position, appended_at, event));
@@ -232,7 +236,8 @@ impl Reader {
 }
 
 /// Brings the next events of a lane into memory.
-async fn load(shared: &Shared, core: &Arc<Core>, partition: &Partition, wanted: Load) -> Result<()> {
+async fn load(shared: &Shared, core: &Arc<Core>, site: &Site, wanted: Load) -> Result<()> {
+    let partition = &site.partition;
     let mut events = Vec::new();
     let mut bytes = 0;
     let mut scanned = wanted.from;
@@ -266,7 +271,9 @@ async fn load(shared: &Shared, core: &Arc<Core>, partition: &Partition, wanted: 
                 break 'reading;
             }
         }
+        // Where positions have gaps the last one may be that of no record.
+        scanned = scanned.max(tail.position());
     }
-    core.loaded(partition, wanted.lane, events, scanned);
+    core.loaded(site, wanted.lane, events, scanned);
     Ok(())
 }

@@ -134,6 +134,10 @@ impl Consume {
         head: Head,
     ) -> std::result::Result<(), ChangeError> {
         let shared = &self.shared;
+        let Some(owned) = shared.owned_of(&lane.partition) else {
+            let context = format!("{} has another owner", lane.partition.log());
+            return Err(Error::new(ErrorKind::Unavailable, context).into());
+        };
         let now = shared.environment.clock.unix_milliseconds();
         let (event, appended_at) = match self.event_of(lane).await? {
             Some((event, appended_at)) => (Some(Arc::new(event)), appended_at),
@@ -154,14 +158,15 @@ impl Consume {
                 last_attempt_at: lane.since,
                 edited_from: None,
             };
-            if !write_letter(shared, subscription, event, cause, shared.environment.stopping()).await {
-                return Err(Error::new(ErrorKind::Closed, "the gateway stops before the dead letter is written").into());
+            if !write_letter(shared, &owned, subscription, event, cause).await {
+                let context = "the gateway stops or loses the slot before the dead letter is written";
+                return Err(Error::new(ErrorKind::Closed, context).into());
             }
         }
         let text =
             |of: fn(&Event) -> &ByteString| event.as_deref().map_or_else(String::new, |event| of(event).to_string());
         let outcome = Outcome {
-            epoch: shared.journal.epoch(),
+            epoch: owned.journal.epoch(),
             at: now,
             took: 0,
             subscription: subscription.spec.name.to_string(),
@@ -177,7 +182,7 @@ impl Consume {
             detail: "its key was paused, and somebody let it go on without this event".to_owned(),
         };
         shared.observer.settled(&outcome, appended_at);
-        shared.outcomes.push(outcome);
+        owned.outcomes.push(outcome);
         Ok(())
     }
 

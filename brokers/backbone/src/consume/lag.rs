@@ -7,8 +7,8 @@ use crate::log::{LogId, Position};
 /// How far a subscription is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
-    /// Events from the oldest that is not settled to the end, over all its partitions, whether its filters pass them or
-    /// not.
+    /// Events from the oldest that is not settled to the end, over its partitions, whether its filters pass them or not.
+    /// On brokers whose positions have gaps there are no more than that.
     pub events: u64,
     /// When the oldest of them was stored, in milliseconds since 1970; none where all are settled.
     pub oldest_appended_at: Option<u64>,

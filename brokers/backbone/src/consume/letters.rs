@@ -256,7 +256,9 @@ impl Consume {
             let first =
                 after.filter(|after| after.partition == number).map_or(Position::ZERO, |after| after.position.next());
             let partition = Partition { topic: topic.spec.name.clone(), number };
-            let handled = checkpoint::handled(&shared.journal, subscription.uid, &partition)?;
+            // Only its owner knows which are dealt with.
+            let Some(owned) = shared.owned_of(&partition) else { continue };
+            let handled = checkpoint::handled(&owned.journal, subscription.uid, &partition)?;
             let info = shared.log.info(&partition.log()).await?;
             let mut tail = shared.log.tail(&partition.log(), first.max(info.begin)).await?;
             while tail.position() < info.end {
@@ -351,44 +353,38 @@ impl Consume {
         Ok(ids.len())
     }
 
-    /// Notes letters as dealt with and, where one is to go out, that it waits until it is due: both in one commit, so that
-    /// no letter is lost between the two.
+    /// Notes letters as dealt with and, where one is to go out, that it waits until it is due: both in one commit of the
+    /// slot that owns their partition, so that no letter is lost between the two.
     async fn handle(
         &self,
         subscription: &Subscription,
         letters: &[(LetterId, Option<(LetterId, u64)>)],
     ) -> std::result::Result<(), ChangeError> {
         let Some(topic) = self.letters_topic(subscription) else { return Ok(()) };
-        let (journal, uid) = (&self.shared.journal, subscription.uid);
-        let partition_of = |id: &LetterId| Partition { topic: topic.spec.name.clone(), number: id.partition };
-        for some in letters.chunks(COMMIT_LETTERS) {
-            let mut handled: BTreeMap<u32, Vec<Position>> = BTreeMap::new();
-            let mut parked: BTreeMap<u32, Vec<(Position, u64)>> = BTreeMap::new();
-            for (id, out) in some {
-                handled.entry(id.partition).or_default().push(id.position);
-                if let Some((out, due)) = out {
-                    handled.entry(out.partition).or_default().push(out.position);
-                    parked.entry(out.partition).or_default().push((out.position, *due));
+        let uid = subscription.uid;
+        for some in letters.chunk_by(|(one, _), (other, _)| one.partition == other.partition) {
+            let partition = Partition { topic: topic.spec.name.clone(), number: some[0].0.partition };
+            let Some(owned) = self.shared.owned_of(&partition) else {
+                let context = format!("{} has another owner since a moment ago", partition.log());
+                return Err(Error::new(ErrorKind::Unavailable, context).into());
+            };
+            for some in some.chunks(COMMIT_LETTERS) {
+                let out: Vec<(Position, u64)> =
+                    some.iter().filter_map(|(_, out)| out.map(|(out, due)| (out.position, due))).collect();
+                let mut known = checkpoint::handled(&owned.journal, uid, &partition)?;
+                known.insert(some.iter().map(|(id, _)| id.position).chain(out.iter().map(|(position, _)| *position)));
+                let command = checkpoint::put_handled(Command::new(), uid, &partition, &known);
+                let command = checkpoint::put_parked(command, uid, &partition, &out);
+                let command = checkpoint::put_incarnation(command, &owned.journal, self.shared.incarnation(&topic));
+                owned.journal.commit(command).await?;
+                let core = self.shared.cores.lock().get(&uid).cloned();
+                if let Some(core) = core.filter(|_| !out.is_empty()) {
+                    let _standing = owned.standing.lock();
+                    if !owned.is_over() {
+                        core.add_redrive(&owned, partition.clone(), super::progress::Checkpoint::default());
+                        core.redrive(&partition, &out);
+                    }
                 }
-            }
-            let mut command = Command::new();
-            for (number, positions) in handled {
-                let partition = partition_of(&LetterId { partition: number, position: Position::ZERO });
-                let mut known = checkpoint::handled(journal, uid, &partition)?;
-                known.insert(positions);
-                command = checkpoint::put_handled(command, uid, &partition, &known);
-            }
-            for (number, positions) in &parked {
-                let partition = partition_of(&LetterId { partition: *number, position: Position::ZERO });
-                command = checkpoint::put_parked(command, uid, &partition, positions);
-            }
-            journal.commit(command).await?;
-            let core = self.shared.cores.lock().get(&uid).cloned();
-            let Some(core) = core else { continue };
-            for (number, positions) in &parked {
-                let partition = partition_of(&LetterId { partition: *number, position: Position::ZERO });
-                core.add_redrive(partition.clone(), super::progress::Checkpoint::default());
-                core.redrive(&partition, positions);
             }
         }
         Ok(())
@@ -406,9 +402,10 @@ impl Consume {
         let refused =
             |what: &str| Error::new(ErrorKind::Conflict, format!("the edited event of the letter {id} {what}"));
         let letter = dead_letter::letter(event, cause).map_err(|faults| refused(&format!("is not valid: {faults}")))?;
-        let log = self.shared.dead_letter_log(subscription, &letter).await?;
-        let LogId::Topic { partition, .. } = &log else { return Err(refused("has no topic").into()) };
-        let partition = *partition;
+        // Beside the one that it stands for, so that both belong to one slot, whatever key it has now.
+        let partition = id.partition;
+        let Some(topic) = self.letters_topic(subscription) else { return Err(refused("has no topic").into()) };
+        let log = topic.log(partition);
         let end = self.shared.log.info(&log).await?.end;
         let position = match self.shared.log.append(&log, Record::Event(letter)).await?.position {
             Some(position) => position,

@@ -10,12 +10,16 @@
 //! | a crash costs redelivery, never loss | `checkpoint`: one commit at most every [`tidegate_schemas::limits::CHECKPOINT_INTERVAL`] |
 //! | a sink that is down or fails everything is not the events' failure | [`tidegate_routing::breaker`]: what waits counts nothing, a probe goes out at least every [`tidegate_schemas::limits::SINK_PROBE_INTERVAL`] |
 //!
+//! A process delivers the partitions of the slots that it owns, and takes part in no others: `slots` and `reconcile`. What
+//! is out when a slot is lost settles without effect (`owned`), because its next owner delivers it again.
+//!
 //! An event whose attempts are used up is dead-lettered, or stops its key until somebody resumes it (`keys`), as the
 //! subscription says. One with a `deliverat` is parked by reference and handed out when it is due, without order; one
 //! whose `expirytime` has passed is dead-lettered instead of tried.
 //!
 //! Not promised: exactly once; the number of attempts after a crash (it is at least what is told); order between keys.
 
+mod changes;
 mod checkpoint;
 mod core;
 mod dead_letter;
@@ -29,11 +33,14 @@ mod lag;
 mod letters;
 mod observe;
 mod outcomes;
+mod owned;
 mod passport;
 mod plan;
 mod progress;
+mod reconcile;
 mod retention;
 mod router;
+mod slots;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,10 +50,11 @@ use parking_lot::Mutex;
 use tidegate_routing::partition::{KeyFrom, partition_of};
 use tidegate_schemas::Event;
 
-use crate::catalogue::{Catalogue, ChangeError, Origin, Retention, Subscription, TopicSpec};
+use crate::catalogue::{Catalogue, ChangeError, Origin, Retention, Subscription, Topic, TopicSpec};
 use crate::environment::Environment;
 use crate::log::{LogId, PartitionLog};
-use crate::slot::Journal;
+use crate::slot::placement::slot_of;
+use crate::slot::{Command, SlotHandle};
 
 pub use self::dead_letter::{ATTRIBUTE as DEAD_LETTER_ATTRIBUTE, Cause, Reason, open as open_dead_letter};
 pub use self::delivery::{Attempt, Consumer, Delivery};
@@ -64,26 +72,49 @@ pub use self::passport::{Coverage, Fate, Letter, Passport, Passports, Place, Sta
 pub use self::plan::{Example, Looked, Prediction, Question, Sample, Tally};
 
 use self::core::{Core, Partition};
-use self::index::Index;
-use self::outcomes::Outcomes;
+use self::owned::Owned;
 use self::router::{Router, Routing};
 
 /// What the parts of delivery share.
 #[derive(Debug)]
 struct Shared {
     log: Arc<dyn PartitionLog>,
-    journal: Journal,
     catalogue: Arc<Catalogue>,
+    /// How many slots the cluster has.
+    slots: u32,
     environment: Environment,
     observer: Arc<dyn Observer>,
-    outcomes: Outcomes,
-    index: Arc<Index>,
+    /// The slots that are delivered here.
+    owned: Mutex<HashMap<u32, Arc<Owned>>>,
     routing: Arc<ArcSwap<Routing>>,
     routers: Mutex<HashMap<Partition, Arc<Router>>>,
     cores: Mutex<HashMap<u64, Arc<Core>>>,
 }
 
 impl Shared {
+    fn owned(&self, slot: u32) -> Option<Arc<Owned>> {
+        self.owned.lock().get(&slot).cloned()
+    }
+
+    /// The ownership of a partition, where it is delivered here.
+    fn owned_of(&self, partition: &Partition) -> Option<Arc<Owned>> {
+        self.owned(slot_of(partition.topic.as_str(), partition.number, self.slots))
+    }
+
+    fn owned_all(&self) -> Vec<Arc<Owned>> {
+        self.owned.lock().values().cloned().collect()
+    }
+
+    /// Where starts stand, unless that is the slot itself.
+    fn starts(&self) -> Option<&dyn SlotHandle> {
+        (self.slots > 1).then(|| self.catalogue.slot().as_ref())
+    }
+
+    /// What a slot is to say of a topic that its keys name; nothing in the only slot.
+    fn incarnation<'a>(&self, topic: &'a Topic) -> Option<(&'a str, u64)> {
+        (self.slots > 1).then(|| (topic.spec.name.as_str(), topic.uid))
+    }
+
     fn router(&self, partition: &Partition) -> Option<Arc<Router>> {
         self.routers.lock().get(partition).cloned()
     }
@@ -108,7 +139,7 @@ impl Shared {
                 // Two dead letters of one event are two failures.
                 spec.dedupe_window = std::time::Duration::ZERO;
                 spec.retention = Retention::DEAD_LETTERS;
-                self.catalogue.create_topic(spec, self.environment.clock.unix_milliseconds()).await?.0
+                self.catalogue.create_topic(spec, self.environment.clock.unix_milliseconds(), Command::new()).await?.0
             }
         };
         Ok(topic.log(partition_of(letter, KeyFrom::PartitionKey, topic.partitions())))

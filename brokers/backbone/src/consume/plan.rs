@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use tidegate_routing::{Matcher, SubscriptionId, TopicName};
@@ -15,6 +16,9 @@ use super::router::{READ_BYTES, open_judged};
 use crate::catalogue::{SubscriptionSpec, Topic};
 use crate::error::Result;
 use crate::log::{Position, Record};
+
+/// How many times as far as their number the newest events of a partition are looked for.
+const GAPS: u64 = 4;
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -47,7 +51,7 @@ pub struct Looked {
     pub events: u64,
     /// Events among the last that are dropped as duplicates, and so matched by nobody.
     pub duplicates: u64,
-    /// Events that the topic holds.
+    /// Events that the topic holds; on brokers whose positions have gaps there are no more than that.
     pub recorded: u64,
     /// When the oldest of those looked at was appended, in milliseconds since 1970.
     pub since: Option<u64>,
@@ -192,38 +196,16 @@ impl Consume {
                 continue;
             }
             let window = self.shared.router(&partition).map_or(topic.spec.dedupe_window, |router| router.window());
-            let start = Position(info.end.0 - count);
-            let (mut window, mut tail) = open_judged(self.shared.log.as_ref(), &partition, start, window).await?;
-            while tail.position() < info.end {
-                for stored in tail.next(READ_BYTES).await?.records {
-                    let Record::Event(event) = stored.record else { continue };
-                    if stored.position >= info.end {
-                        break;
-                    }
-                    let duplicate = window.observe(identity(&event), stored.appended_at);
-                    let mut each = Seen {
-                        appended_at: stored.appended_at,
-                        duplicate,
-                        example: Example {
-                            id: event.id().clone(),
-                            source: event.source().clone(),
-                            topic: name.clone(),
-                            partition: number,
-                            position: stored.position,
-                        },
-                        before: Vec::new(),
-                        after: Vec::new(),
-                    };
-                    if !duplicate {
-                        before.matcher.matches(name, &event, &mut each.before);
-                        after.matcher.matches(name, &event, &mut each.after);
-                    }
-                    // An event shares the buffer that it was read with; what is kept must not.
-                    each.example.id = each.example.id.to_string().into();
-                    each.example.source = each.example.source.to_string().into();
-                    seen.push(each);
+            let mut span = count;
+            loop {
+                let start = Position(info.end.0.saturating_sub(span)).max(info.begin);
+                let found = self.look_at(&partition, (start, info.end), window, (before, after)).await?;
+                // Where positions have gaps, so many events lie further back than their number.
+                if found.len() as u64 >= count || start == info.begin || span / count >= GAPS {
+                    seen.extend(found);
+                    break;
                 }
-                tokio::task::yield_now().await;
+                span = span.saturating_mul(2);
             }
             seen.sort_by_key(|event| (event.appended_at, event.example.partition, event.example.position));
             let excess = seen.len().saturating_sub(last);
@@ -239,6 +221,51 @@ impl Consume {
             limited,
         };
         Ok((looked, seen))
+    }
+
+    /// The events of a partition between two positions as both sets see them.
+    async fn look_at(
+        &self,
+        partition: &Partition,
+        (start, end): (Position, Position),
+        window: Duration,
+        (before, after): (&Set<'_>, &Set<'_>),
+    ) -> Result<Vec<Seen>> {
+        let name = &partition.topic;
+        let mut seen = Vec::new();
+        let (mut window, mut tail) = open_judged(self.shared.log.as_ref(), partition, start, window).await?;
+        while tail.position() < end {
+            for stored in tail.next(READ_BYTES).await?.records {
+                let Record::Event(event) = stored.record else { continue };
+                if stored.position >= end {
+                    break;
+                }
+                let duplicate = window.observe(identity(&event), stored.appended_at);
+                let mut each = Seen {
+                    appended_at: stored.appended_at,
+                    duplicate,
+                    example: Example {
+                        id: event.id().clone(),
+                        source: event.source().clone(),
+                        topic: name.clone(),
+                        partition: partition.number,
+                        position: stored.position,
+                    },
+                    before: Vec::new(),
+                    after: Vec::new(),
+                };
+                if !duplicate {
+                    before.matcher.matches(name, &event, &mut each.before);
+                    after.matcher.matches(name, &event, &mut each.after);
+                }
+                // An event shares the buffer that it was read with; what is kept must not.
+                each.example.id = each.example.id.to_string().into();
+                each.example.source = each.example.source.to_string().into();
+                seen.push(each);
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(seen)
     }
 }
 

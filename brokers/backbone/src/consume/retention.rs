@@ -4,6 +4,8 @@
 //! policy and never silent: the loss is told when it happens, with counts, to the log, to the [`Observer`](super::Observer)
 //! and in the [`Status`](super::Status) of the subscription.
 //!
+//! Each partition is looked at by its owner alone.
+//!
 //! Ages are those of appending. Bytes are those that the broker counts for a partition; the embedded log is exact to about
 //! a segment. What is to go by its bytes is read once to be measured.
 
@@ -47,12 +49,16 @@ impl Consume {
         let mut all = 0;
         for topic in topics {
             let retention = topic.spec.retention;
-            if retention == Retention::default() {
+            // What somebody else keeps on the broker is theirs to let go of.
+            if retention == Retention::default() || topic.spec.attached.is_some() {
                 continue;
             }
             let mut gone = 0;
             for number in 0..topic.spec.partitions {
                 let partition = Partition { topic: topic.spec.name.clone(), number };
+                if !self.shared.owned_of(&partition).is_some_and(|owned| owned.holds()) {
+                    continue;
+                }
                 match self.retain_partition(&partition, retention).await {
                     Ok(count) => gone += count,
                     // Deleted meanwhile.
@@ -126,7 +132,7 @@ impl Consume {
         Ok(())
     }
 
-    /// How many positions each subscription has not read of those that are to go. One whose events are in memory has them.
+    /// How many positions, which on some brokers are more than events, each subscription has not read of those that are to go. One whose events are in memory has them.
     fn losses(&self, partition: &Partition, begin: Position, until: Position) -> BTreeMap<u64, u64> {
         let routed = self.shared.router(partition).map(|router| router.peek());
         let cores: Vec<_> = self.shared.cores.lock().values().cloned().collect();

@@ -9,16 +9,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tidegate_routing::{Matcher, SubscriptionId};
+use tidegate_schemas::limits::DEDUPE_EVENTS;
 use tracing::{info, warn};
 
 use super::core::{Core, Feed, Partition};
 use super::dedupe::{Found, Window, identity};
-use super::index::{Hash, Index};
+use super::index::Hash;
 use super::observe::Observer;
+use super::owned::Owned;
 use super::progress::Offered;
-use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{PartitionLog, Position, Record, Stored, Tail};
+use crate::log::{LogId, PartitionLog, Position, Record, Stored, Tail};
 
 /// What one read asks the log for.
 pub(super) const READ_BYTES: usize = 256 * 1024;
@@ -34,8 +35,8 @@ pub(super) struct Routing {
 
 #[derive(Debug)]
 struct State {
-    /// From which position on each subscription is fed.
-    fed: HashMap<u32, Position>,
+    /// From which position on each subscription is fed, and what it knows this partition by.
+    fed: HashMap<u32, (Position, u64)>,
     found: Found,
     /// Its topic was deleted.
     retired: bool,
@@ -50,19 +51,28 @@ pub(super) struct Router {
     state: Mutex<State>,
     knowing: tokio::sync::Mutex<()>,
     window: Duration,
-    /// Told of every event, with the number that it knows this partition by.
-    index: (Arc<Index>, u32),
+    /// The ownership that it reads for.
+    pub(super) owned: Arc<Owned>,
+    /// By which number the index of passports, which is told of every event, knows this partition.
+    number: u32,
 }
 
 impl Router {
-    pub(super) fn new(partition: Partition, start: Position, window: Duration, index: (Arc<Index>, u32)) -> Self {
+    /// A router of a partition whose topic was created then, which begins to read there.
+    pub(super) fn new(
+        owned: Arc<Owned>,
+        partition: Partition,
+        (created_at, start): (u64, Position),
+        window: Duration,
+    ) -> Self {
         Self {
+            number: owned.index.number(&partition, created_at),
+            owned,
             partition,
             position: AtomicU64::new(start.0),
             state: Mutex::new(State { fed: HashMap::new(), found: Found::from(start), retired: false }),
             knowing: tokio::sync::Mutex::new(()),
             window,
-            index,
         }
     }
 
@@ -78,12 +88,12 @@ impl Router {
     }
 
     /// Feeds a subscription that has read up to `position` by itself. Refused where there is more between.
-    pub(super) fn join(&self, core: &Core, position: Position) -> bool {
+    pub(super) fn join(&self, core: &Core, ticket: u64, position: Position) -> bool {
         let mut state = self.state.lock();
-        if state.retired || position < self.peek() || !core.joined(&self.partition, position) {
+        if state.retired || position < self.peek() || !core.joined((&self.partition, ticket), position) {
             return false;
         }
-        state.fed.insert(core.number, position);
+        state.fed.insert(core.number, (position, ticket));
         true
     }
 
@@ -97,8 +107,8 @@ impl Router {
     /// Feeds a subscription no more; from here on it would have to read for itself.
     pub(super) fn leave(&self, core: &Core) {
         let mut state = self.state.lock();
-        if let Some(from) = state.fed.remove(&core.number) {
-            core.read_to(&self.partition, self.peek().max(from));
+        if let Some((from, ticket)) = state.fed.remove(&core.number) {
+            core.read_to((&self.partition, ticket), self.peek().max(from));
         }
     }
 
@@ -148,11 +158,10 @@ impl Router {
         self: Arc<Self>,
         log: Arc<dyn PartitionLog>,
         routing: Arc<ArcSwap<Routing>>,
-        environment: Environment,
         observer: Arc<dyn Observer>,
     ) {
         let mut backoff = BACKOFF_MIN;
-        let stopping = environment.stopping().clone();
+        let stopping = self.owned.over().clone();
         loop {
             let outcome = tokio::select! {
                 () = stopping.cancelled() => return,
@@ -238,21 +247,20 @@ impl Router {
             }
             let event = Arc::new(event);
             for id in &matched {
-                if state.fed.get(&id.0).is_none_or(|from| stored.position < *from) {
+                let Some((_, ticket)) = state.fed.get(&id.0).filter(|(from, _)| stored.position >= *from) else {
                     continue;
-                }
+                };
                 let Some(core) = routing.cores.get(&id.0) else { continue };
-                if core.offer(&self.partition, (stored.position, stored.appended_at), &event, Feed::Router(end))
-                    == Offered::Full
-                {
+                let site = (&self.partition, *ticket);
+                let at = (stored.position, stored.appended_at);
+                if core.offer(site, at, &event, Feed::Router(end)) == Offered::Full {
                     state.fed.remove(&id.0);
                 }
             }
         }
         self.position.store(end.0, Ordering::Release);
         drop(state);
-        let (index, number) = &self.index;
-        index.note(*number, (begin, end), hashes, bytes);
+        self.owned.index.note(self.number, (begin, end), hashes, bytes);
     }
 }
 
@@ -264,32 +272,79 @@ pub(super) async fn open_judged(
     length: Duration,
 ) -> Result<(Window, Box<dyn Tail>)> {
     let id = partition.log();
-    let mut window = Window::new(length);
     let info = log.info(&id).await?;
-    if length.is_zero() || start <= info.begin {
-        return Ok((window, log.tail(&id, start).await?));
+    let until = start.min(info.end);
+    if length.is_zero() || until <= info.begin {
+        return Ok((Window::new(length), log.tail(&id, start).await?));
     }
-    // When the event at `start` was appended is known only by reading it; the one before it is not later.
-    let before = Position(start.0 - 1).max(info.begin);
-    let mut probe = log.tail(&id, before).await?;
-    let Some(first) = probe.next(1).await?.records.into_iter().next() else {
-        return Ok((window, log.tail(&id, start).await?));
+    let Some((before, appended_at)) = last_before(log, &id, info.begin, until).await? else {
+        return Ok((Window::new(length), log.tail(&id, start).await?));
     };
-    let from = log.lookup(&id, window.begins(first.appended_at)).await?.max(info.begin).min(before);
-    let from = from.max(Position(start.0.saturating_sub(tidegate_schemas::limits::DEDUPE_EVENTS as u64)));
-    let mut tail = log.tail(&id, from).await?;
-    while tail.position() < start && tail.position() < info.end {
+    let window = Window::new(length);
+    let first = log.lookup(&id, window.begins(appended_at)).await?.clamp(info.begin, before);
+    // As many events are looked at as a window holds. Where positions have gaps, they lie further back than their number.
+    let mut span = DEDUPE_EVENTS as u64;
+    loop {
+        let from = Position(until.0.saturating_sub(span)).max(first);
+        let (window, mut tail, seen) = judge(log, &id, (from, until), length).await?;
+        if from == first || seen >= DEDUPE_EVENTS {
+            if tail.position() != start {
+                tail = log.tail(&id, start).await?;
+            }
+            return Ok((window, tail));
+        }
+        span = span.saturating_mul(2);
+    }
+}
+
+/// A window that has seen what lies between two positions, with its tail and how many events that were.
+async fn judge(
+    log: &dyn PartitionLog,
+    id: &LogId,
+    (from, until): (Position, Position),
+    length: Duration,
+) -> Result<(Window, Box<dyn Tail>, usize)> {
+    let mut window = Window::new(length);
+    let mut tail = log.tail(id, from).await?;
+    let mut seen = 0;
+    while tail.position() < until {
         for stored in tail.next(READ_BYTES).await?.records {
-            if stored.position >= start {
+            if stored.position >= until {
                 break;
             }
             if let Record::Event(event) = &stored.record {
                 window.observe(identity(event), stored.appended_at);
+                seen += 1;
             }
         }
     }
-    if tail.position() != start {
-        tail = log.tail(&id, start).await?;
+    Ok((window, tail, seen))
+}
+
+/// The last record before a position, and when it was appended. What stands at the position itself was appended no
+/// earlier, and is known only when it is there.
+async fn last_before(
+    log: &dyn PartitionLog,
+    id: &LogId,
+    begin: Position,
+    until: Position,
+) -> Result<Option<(Position, u64)>> {
+    // Nearly always the position right before is that of a record; on brokers whose positions have gaps it may be none.
+    let mut span = 1;
+    loop {
+        let from = Position(until.0.saturating_sub(span)).max(begin);
+        let mut tail = log.tail(id, from).await?;
+        let mut last = None;
+        while tail.position() < until {
+            for stored in tail.next(READ_BYTES).await?.records {
+                if stored.position < until {
+                    last = Some((stored.position, stored.appended_at));
+                }
+            }
+        }
+        if last.is_some() || from == begin {
+            return Ok(last);
+        }
+        span = span.saturating_mul(64);
     }
-    Ok((window, tail))
 }

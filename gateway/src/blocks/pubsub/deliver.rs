@@ -130,6 +130,10 @@ impl Caller {
             error_type: meaning.error_type(),
             detail: &attempt.detail,
         });
+        if delivery.is_void() {
+            // Another gateway delivers the event by now, and takes the answer that it gets.
+            return;
+        }
         match meaning {
             Meaning::Verdict(verdict) => self.settle(delivery, verdict, attempt).await,
             Meaning::Loop => delivery.dead_letter(Reason::Loop, &attempt).await,

@@ -13,6 +13,7 @@ mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
@@ -57,6 +58,8 @@ struct Inner {
     /// Held by whoever changes what topics and subscriptions ask for, so that what was checked is what is changed.
     writing: tokio::sync::Mutex<()>,
     waiters: reply::Waiters,
+    /// Where deliveries go to is known.
+    applied: AtomicBool,
     environment: Environment,
     options: Options,
 }
@@ -76,9 +79,37 @@ impl PubSub {
         let targets = Mutex::new(HashMap::new());
         let flights = Flights::new(options.publishes_in_flight);
         let (waiters, writing) = (reply::Waiters::default(), tokio::sync::Mutex::new(()));
-        let inner =
-            Inner { log, consume, publisher, flights, sinks, traces, targets, waiters, writing, environment, options };
-        Self(Arc::new(inner))
+        let inner = Inner {
+            log,
+            consume,
+            publisher,
+            flights,
+            sinks,
+            traces,
+            targets,
+            waiters,
+            applied: AtomicBool::new(false),
+            writing,
+            environment,
+            options,
+        };
+        let block = Self(Arc::new(inner));
+        block.0.environment.spawn(block.clone().deliver_changes());
+        block
+    }
+
+    /// Delivers subscriptions that others created or changed.
+    async fn deliver_changes(self) {
+        let mut changes = self.0.consume.changes();
+        loop {
+            tokio::select! {
+                () = self.0.environment.stopping().cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+            if self.0.applied.load(Ordering::Acquire) {
+                self.subscriptions().iter().for_each(|subscription| self.deliver(subscription));
+            }
+        }
     }
 
     fn catalogue(&self) -> &Arc<Catalogue> {

@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytestring::ByteString;
 use tidegate_backbone::catalogue::{
@@ -96,6 +97,7 @@ impl PubSub {
                 errors.push(ApplyError::new("Subscription", &subscription.name, &subscription.origin, source));
             }
         }
+        self.0.applied.store(true, Ordering::Release);
         for subscription in self.subscriptions() {
             self.deliver(&subscription);
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidegate_schemas::limits;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::run::{BLOCK_ENTRIES, Entry, Footer, Hash, Listed, encode_block};
@@ -17,6 +18,7 @@ use crate::consume::outcomes::{decode, holds_outcomes};
 use crate::consume::router::READ_BYTES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogId, Position, Record};
+use crate::slot::placement::slot_of;
 use crate::slot::{Command, Expect};
 
 /// The journal's key that names the newest footer.
@@ -35,8 +37,7 @@ struct Newest {
 
 impl Index {
     /// Keeps the index filled until told to stop. The first look comes after a while: a start does not wait for it.
-    pub(in crate::consume) async fn run(self: Arc<Self>) {
-        let stopping = self.environment.stopping().clone();
+    pub(in crate::consume) async fn run(self: Arc<Self>, stopping: CancellationToken) {
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,
@@ -89,7 +90,9 @@ impl Index {
         for topic in view.topics.values() {
             for number in 0..topic.spec.partitions {
                 let partition = Partition { topic: topic.spec.name.clone(), number };
-                state.number(Name::Topic(partition), topic.created_at);
+                if slot_of(partition.topic.as_str(), number, self.slots) == self.journal.slot() {
+                    state.number(Name::Topic(partition), topic.created_at);
+                }
             }
         }
         for source in &mut state.sources {
@@ -151,10 +154,14 @@ impl Index {
     }
 
     async fn read_footer(&self, position: Position) -> Result<Footer> {
+        let missing = || Error::new(ErrorKind::DataLoss, format!("no footer of a run stands at {position}"));
+        if position >= self.log.info(&self.outcomes).await?.end {
+            return Err(missing());
+        }
         let mut tail = self.log.tail(&self.outcomes, position).await?;
         match tail.next(1).await?.records.into_iter().next().map(|stored| stored.record) {
             Some(Record::Frame(frame)) => Footer::decode(&frame),
-            _ => Err(Error::new(ErrorKind::DataLoss, format!("no footer of a run stands at {position}"))),
+            _ => Err(missing()),
         }
     }
 

@@ -108,6 +108,8 @@ pub(super) struct Index {
     log: Arc<dyn PartitionLog>,
     journal: Journal,
     catalogue: Arc<Catalogue>,
+    /// How many slots there are: the partitions of this one are in it, and no others.
+    slots: u32,
     environment: Environment,
     outcomes: LogId,
     state: Mutex<State>,
@@ -135,6 +137,7 @@ impl Index {
         log: Arc<dyn PartitionLog>,
         journal: Journal,
         catalogue: Arc<Catalogue>,
+        slots: u32,
         environment: Environment,
     ) -> Self {
         let outcomes = LogId::Outcomes { slot: journal.slot() };
@@ -152,6 +155,7 @@ impl Index {
             log,
             journal,
             catalogue,
+            slots,
             environment,
             outcomes,
             state: Mutex::new(state),
@@ -270,8 +274,12 @@ impl Index {
     async fn read_block(&self, footer: &Footer, block: usize) -> Result<Vec<Entry>> {
         let (_, position) = footer.blocks[block];
         let number = u32::try_from(block).unwrap_or(u32::MAX);
+        let end = self.log.info(&self.outcomes).await?.end;
         let mut tail = self.log.tail(&self.outcomes, Position(position)).await?;
         for _ in 0..BLOCK_SEARCH {
+            if tail.position() >= end {
+                break;
+            }
             // One record, which is the block wherever the broker tells positions.
             for stored in tail.next(1).await?.records {
                 if let Record::Frame(frame) = &stored.record

@@ -38,7 +38,7 @@ async fn open(broker: &MemoryBroker, seed: u64) -> Index {
     let catalogue = Catalogue::open(Arc::clone(&log), Arc::new(journal.clone()), &environment).await.unwrap();
     let id = LogId::Outcomes { slot: 0 };
     log.create(crate::LogSpec::from(id)).await.unwrap();
-    Index { run_entries: RUN, ..Index::new(log, journal, catalogue, environment) }
+    Index { run_entries: RUN, ..Index::new(log, journal, catalogue, 1, environment) }
 }
 
 fn event(id: &str) -> Event {
@@ -48,7 +48,7 @@ fn event(id: &str) -> Event {
 async fn topic(index: &Index, name: &str, created_at: u64) -> Partition {
     let topic = TopicName::parse(name.to_owned()).unwrap();
     let spec = TopicSpec::new(topic.clone(), 1, Origin::Api);
-    index.catalogue.create_topic(spec, created_at).await.unwrap();
+    index.catalogue.create_topic(spec, created_at, crate::slot::Command::new()).await.unwrap();
     Partition { topic, number: 0 }
 }
 

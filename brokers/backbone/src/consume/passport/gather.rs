@@ -27,16 +27,18 @@ impl Consume {
     /// # Errors
     /// What the log says where an event or outcomes cannot be read.
     pub async fn passports(&self, id: &str, source: Option<&str>) -> Result<Passports> {
-        let filled = tokio::time::timeout(limits::PASSPORT_FILL_TIMEOUT, self.shared.index.fill()).await;
+        let owned = self.shared.owned_all();
+        let fill = futures_util::future::try_join_all(owned.iter().map(|owned| owned.index.fill()));
+        let filled = tokio::time::timeout(limits::PASSPORT_FILL_TIMEOUT, fill).await;
         match &filled {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => warn!(%error, "the index of passports could not be filled"),
             Err(_) => debug!("the index of passports is still being filled"),
         }
         let mut rounds = 1;
         loop {
             let mut found = self.passports_now(id, source).await?;
-            found.coverage.complete &= matches!(filled, Ok(Ok(())));
+            found.coverage.complete &= matches!(filled, Ok(Ok(_)));
             let unknown = |passport: &Passport| {
                 passport.places.iter().flat_map(|place| &place.fates).any(|fate| fate.state == State::Unknown)
             };
@@ -51,12 +53,19 @@ impl Consume {
     async fn passports_now(&self, id: &str, source: Option<&str>) -> Result<Passports> {
         let wanted = |outcome: &Outcome| outcome.id == id && source.is_none_or(|source| outcome.source == source);
         // Before the index is asked: what leaves here is in the index by then.
-        let mut outcomes = self.shared.outcomes.unwritten(wanted);
-        let mut candidates = self.shared.index.search(id, source).await;
-        let mut more = candidates.events.len() > CANDIDATES || candidates.frames.len() > limits::PASSPORT_FRAMES;
-        let excess = candidates.frames.len().saturating_sub(limits::PASSPORT_FRAMES);
-        for position in candidates.frames.drain(..).skip(excess) {
-            outcomes.extend(self.outcomes_at(position).await?.into_iter().filter(wanted));
+        let all = self.shared.owned_all();
+        let mut outcomes: Vec<Outcome> = all.iter().flat_map(|owned| owned.outcomes.unwritten(wanted)).collect();
+        let (mut events, mut more, mut complete) = (Vec::new(), false, true);
+        for owned in &all {
+            let mut candidates = owned.index.search(id, source).await;
+            complete &= candidates.complete;
+            more |= candidates.events.len() > CANDIDATES || candidates.frames.len() > limits::PASSPORT_FRAMES;
+            let excess = candidates.events.len().saturating_sub(CANDIDATES);
+            events.extend(candidates.events.drain(..).skip(excess));
+            let excess = candidates.frames.len().saturating_sub(limits::PASSPORT_FRAMES);
+            for position in candidates.frames.drain(..).skip(excess) {
+                outcomes.extend(self.outcomes_at(owned.slot(), position).await?.into_iter().filter(wanted));
+            }
         }
         outcomes.sort_by_key(|outcome| (outcome.at, outcome.attempt));
         // One that was being written may have been found in both places.
@@ -68,8 +77,7 @@ impl Consume {
         }
 
         let mut places: BTreeMap<ByteString, Vec<Place>> = BTreeMap::new();
-        let excess = candidates.events.len().saturating_sub(CANDIDATES);
-        for (partition, position) in candidates.events.drain(..).skip(excess) {
+        for (partition, position) in events {
             if let Some((source, place)) = self.place(&partition, position, (id, source), &unique).await? {
                 places.entry(source).or_default().push(place);
             }
@@ -86,11 +94,11 @@ impl Consume {
         }
         let age = u64::try_from(limits::OUTCOMES_AGE.as_millis()).unwrap_or(u64::MAX);
         let searched_back_to = self.shared.environment.clock.unix_milliseconds().saturating_sub(age);
-        Ok(Passports { passports, coverage: Coverage { searched_back_to, complete: candidates.complete, more } })
+        Ok(Passports { passports, coverage: Coverage { searched_back_to, complete, more } })
     }
 
-    async fn outcomes_at(&self, position: Position) -> Result<Vec<Outcome>> {
-        let id = LogId::Outcomes { slot: self.shared.journal.slot() };
+    async fn outcomes_at(&self, slot: u32, position: Position) -> Result<Vec<Outcome>> {
+        let id = LogId::Outcomes { slot };
         match self.read_at(&id, position).await {
             Ok(Some(Stored { record: Record::Frame(frame), .. })) => decode(&frame),
             Ok(_) => Ok(Vec::new()),

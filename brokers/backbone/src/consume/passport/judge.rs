@@ -130,13 +130,13 @@ impl<'a> Case<'a> {
             if chain.iter().any(|known| known.id == letter.id && known.topic == letter.topic) {
                 break;
             }
-            let handled = match self.consume.shared.catalogue.topic(&letter.topic) {
-                Some(topic) => {
-                    let partition = Partition { topic: topic.spec.name.clone(), number: letter.id.partition };
-                    checkpoint::handled(&self.consume.shared.journal, subscription.uid, &partition)?
-                        .contains(letter.id.position)
+            let partition = letter_partition(letter);
+            let owned = partition.as_ref().and_then(|partition| self.consume.shared.owned_of(partition));
+            let handled = match (&partition, owned) {
+                (Some(partition), Some(owned)) => {
+                    checkpoint::handled(&owned.journal, subscription.uid, partition)?.contains(letter.id.position)
                 }
-                None => false,
+                _ => false,
             };
             chain.push(Letter { handled, redrives: self.outcomes_at(subscription, at), ..letter.clone() });
             from = at.clone();
@@ -182,7 +182,7 @@ impl<'a> Case<'a> {
         } else if place.duplicate && fate.attempts.is_empty() {
             fate.state = State::Duplicate;
         } else {
-            let begins_at = checkpoint::start(&shared.journal, subscription.uid, partition)?;
+            let begins_at = checkpoint::start(shared.catalogue.slot().as_ref(), subscription.uid, partition)?;
             let explanation = place.event.as_deref().map(|event| explain(&subscription.spec.filters, event));
             let refused = explanation.filter(|explanation| !explanation.matched && fate.attempts.is_empty());
             fate.state = if place.position < begins_at {

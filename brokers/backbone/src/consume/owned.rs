@@ -1,0 +1,127 @@
+//! One slot whose partitions this process delivers: everything that belongs to that ownership, and ends with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::index::Index;
+use super::outcomes::Outcomes;
+use crate::catalogue::Catalogue;
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::log::PartitionLog;
+use crate::slot::Journal;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) journal: Journal,
+    pub(super) outcomes: Outcomes,
+    pub(super) index: Arc<Index>,
+    /// Held while partitions come and go and while it is looked how they stand, so that no checkpoint sees half of it.
+    pub(super) standing: Mutex<()>,
+    /// Held while a checkpoint is written, so that an older one never follows a newer.
+    pub(super) writing: tokio::sync::Mutex<()>,
+    /// Nobody else can own it.
+    alone: bool,
+    closing: AtomicBool,
+    ended: AtomicBool,
+    over: CancellationToken,
+    out: AtomicU32,
+    settled: Notify,
+}
+
+impl Owned {
+    pub(super) async fn open(
+        log: Arc<dyn PartitionLog>,
+        journal: Journal,
+        catalogue: Arc<Catalogue>,
+        slots: u32,
+        environment: &Environment,
+    ) -> Result<Arc<Self>> {
+        let outcomes = Outcomes::open(Arc::clone(&log), journal.slot()).await?;
+        let index = Arc::new(Index::new(log, journal.clone(), catalogue, slots, environment.clone()));
+        Ok(Arc::new(Self {
+            journal,
+            outcomes,
+            index,
+            standing: Mutex::new(()),
+            writing: tokio::sync::Mutex::new(()),
+            alone: slots == 1,
+            closing: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            over: environment.stopping().child_token(),
+            out: AtomicU32::new(0),
+            settled: Notify::new(),
+        }))
+    }
+
+    pub(super) fn slot(&self) -> u32 {
+        self.journal.slot()
+    }
+
+    /// Whether the next owner cannot have begun yet. Asked before whatever has an effect outside.
+    pub(super) fn holds(&self) -> bool {
+        !self.is_over() && (self.alone || self.journal.holds())
+    }
+
+    /// Nothing more is to be handed out.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Nothing that is done for it counts any more.
+    pub(super) fn end(&self) {
+        self.close();
+        self.ended.store(true, Ordering::Release);
+        self.over.cancel();
+    }
+
+    /// Whether the ownership has ended. A process that stops still has it, and writes what it did.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Told when [`Owned::end`] is called or the process stops.
+    pub(super) fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    /// A delivery went out.
+    pub(super) fn goes_out(&self) {
+        self.out.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A delivery came back.
+    pub(super) fn came_back(&self) {
+        if self.out.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// Waits until nothing is out, at most that long. Gives how much still is.
+    pub(super) async fn drained(&self, at_most: Duration) -> u32 {
+        let empty = async {
+            loop {
+                let settled = self.settled.notified();
+                tokio::pin!(settled);
+                // Before the look, so that one that comes back between is not missed.
+                settled.as_mut().enable();
+                if self.out.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                settled.await;
+            }
+        };
+        let _late = tokio::time::timeout(at_most, empty).await;
+        self.out.load(Ordering::Acquire)
+    }
+}
