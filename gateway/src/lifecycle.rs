@@ -6,8 +6,10 @@
 //! | 2 | the listener closes, requests in flight end | nothing new is acknowledged |
 //! | 3 | deliveries that are out end, none goes out | none is counted as failed because of the shutdown |
 //! | 4 | delivery progress is journalled | nothing is delivered again |
-//! | 5 | the slot is released, the log closed | everything above has written what it had to |
-//! | 6 | the last spans are exported | a collector that is away delays nothing that must be written |
+//! | 5 | the slots are released | other gateways take them over at once |
+//! | 6 | the gateway says goodbye to the others | until then it answers what they ask the owner of a slot |
+//! | 7 | the log is closed | everything above has written what it had to |
+//! | 8 | the last spans are exported | a collector that is away delays nothing that must be written |
 //!
 //! Steps 2 and 3 together take at most the grace. A second signal ends the process at once; what was acknowledged is
 //! durable all the same.
@@ -16,12 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_backbone::consume::Consume;
-use tidegate_backbone::slot::Journal;
 use tidegate_backbone::{Environment, PartitionLog};
 use tidegate_schemas::limits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::blocks::cluster::Cluster;
 use crate::edge::listener::Server;
 use crate::edge::native::Readiness;
 use crate::telemetry::traces::Traces;
@@ -42,11 +44,11 @@ pub struct Parts {
     pub delivery: Environment,
     /// Step 4.
     pub consume: Arc<Consume>,
-    /// Step 5.
-    pub journal: Journal,
-    /// Step 5.
+    /// Steps 5 and 6.
+    pub cluster: Cluster,
+    /// Step 7.
     pub log: Arc<dyn PartitionLog>,
-    /// Step 6.
+    /// Step 8.
     pub traces: Traces,
     /// Where the rest runs.
     pub backbone: Environment,
@@ -69,7 +71,7 @@ impl Parts {
             warn!("deliveries were still out when the grace ended; they are delivered again at the next start");
         }
         self.consume.finish().await;
-        self.journal.close().await;
+        self.cluster.leave().await;
         self.log.close().await;
         self.traces.shutdown(limits::TRACES_SHUTDOWN_GRACE).await;
         clean &= self.backbone.stop(LAST_STEPS).await;

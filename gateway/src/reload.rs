@@ -21,17 +21,17 @@ type Look = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 /// Runs until the process stops.
 pub(crate) async fn watch(path: PathBuf, block: PubSub, apps: Apps, environment: Environment) {
-    let mut seen = look(&path).await;
+    let mut seen = Some(look(&path).await);
     loop {
         tokio::select! {
             () = environment.stopping().cancelled() => return,
             () = tokio::time::sleep(limits::RESOURCES_INTERVAL) => {}
         }
         let now = look(&path).await;
-        if now == seen {
+        if seen.as_ref() == Some(&now) {
             continue;
         }
-        seen = now;
+        seen = Some(now);
         let folder = path.clone();
         let Some(read) = aside(move || resources::load(&[folder], &process_variable)).await else { continue };
         match read {
@@ -42,7 +42,13 @@ pub(crate) async fn watch(path: PathBuf, block: PubSub, apps: Apps, environment:
                 apps.apply(&resources);
                 match block.apply(&resources, Some(&path)).await {
                     Ok(()) => info!(folder = %path.display(), "the changed resources are in force"),
-                    Err(errors) => errors.iter().for_each(|error| error!("{error}")),
+                    Err(errors) => {
+                        errors.iter().for_each(|error| error!("{error}"));
+                        if block.is_shared() && errors.iter().any(|error| error.may_pass()) {
+                            // The owner of a slot was away, or another gateway was faster: once more.
+                            seen = None;
+                        }
+                    }
                 }
             }
             Err(diagnostics) => {

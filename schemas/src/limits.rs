@@ -55,9 +55,13 @@ pub const CLIENTS: usize = 10_000;
 /// From a publish to its receipt; beyond it the outcome is unknown.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The name under which everything lies on a broker that is ours.
-pub const NAMESPACE_BYTES: usize = 40;
+pub const NAMESPACE_BYTES: usize = 32;
 /// What stands before the names of users' topics on a broker.
 pub const TOPIC_PREFIX_BYTES: usize = 60;
+/// What the start of a gateway waits for a broker that cannot be reached.
+pub const BACKBONE_START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it says meanwhile that it waits.
+pub const BACKBONE_START_INTERVAL: Duration = Duration::from_secs(3);
 /// What another gateway is given to say how it is doing.
 pub const CLUSTER_ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The name of a topic of somebody else's, as the broker has it.

@@ -24,6 +24,10 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Variables of its environment, beside those of the test.
     pub variables: Vec<(&'static str, String)>,
+    /// The URL of a broker in place of the embedded log.
+    pub backbone: Option<String>,
+    /// The config file of a `Gateway` that `tidegate serve` is started with.
+    pub config: Option<PathBuf>,
     /// The `limits` of a `Gateway`, as YAML in braces: then it is `tidegate serve` that is started, with topics created
     /// on first use as `dev` has it.
     pub limits: Option<String>,
@@ -72,7 +76,11 @@ impl Starting {
         let output = File::create(&stderr).expect("the folder is ours");
         let mut command = Command::new(binary(options.fault.is_some()));
         match &options.limits {
-            None => command.arg("dev").arg("--data").arg(home.data()),
+            None if options.config.is_some() => command.arg("serve").arg("--config").args(&options.config),
+            None => match &options.backbone {
+                Some(url) => command.arg("dev").arg("--backbone").arg(url),
+                None => command.arg("dev").arg("--data").arg(home.data()),
+            },
             Some(limits) => {
                 let config = home.path().join(format!("run-{run}.yaml"));
                 let text = format!(
@@ -86,6 +94,7 @@ impl Starting {
         };
         command.args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]).arg("--resources").arg(home.resources());
         command.arg("--ready-file").arg(&ready_file).args(&options.arguments);
+        command.env_remove("TIDEGATE_BACKBONE");
         command.envs(options.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(home.path()).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(output.try_clone().expect("a file handle can be shared")).stderr(output);

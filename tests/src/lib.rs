@@ -7,6 +7,7 @@
 //! - [`home::Home`] is a folder with data and resource files; [`home::Home::start`] gives a running [`gateway::Gateway`].
 //! - [`client::Client`] speaks HTTP to it, [`raw`] speaks broken HTTP to it, [`frames`] HTTP/2 frame by frame.
 //! - [`sink::Sink`] receives deliveries and answers as the test says.
+//! - [`cluster`] starts several gateways on one broker, and knows what they own.
 //! - [`collector::Collector`] is a real OpenTelemetry Collector that receives traces.
 //! - [`load::Load`] publishes from many producers; [`checker::check`] says what became of it.
 //! - [`trace`] reads what `strace` saw.
@@ -21,6 +22,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod cluster;
 pub mod collector;
 pub mod frames;
 pub mod gateway;

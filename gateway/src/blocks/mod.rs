@@ -1,4 +1,5 @@
 //! The building blocks: what the gateway offers, whatever protocol it is asked in.
 
 pub mod apps;
+pub mod cluster;
 pub mod pubsub;

@@ -19,9 +19,9 @@ mod contexts;
 pub mod server;
 
 pub use arguments::{
-    Apply, Apps, Arguments, Bench, Check, Client, Cluster, Command, Completion, Contexts, DeadLetters, Dev, Doctor,
-    FromEnvironment, Globals, LogLevel, Output, Publish, RedriveLetters, Serve, Server, Subscriptions, Tail, Token,
-    Topics,
+    Apply, Apps, Arguments, Bench, Check, Client, Cluster, ClusterArguments, Command, Completion, Contexts,
+    DeadLetters, Dev, Doctor, FromEnvironment, Globals, LogLevel, Output, Publish, RedriveLetters, Serve, Server,
+    Subscriptions, Tail, Token, Topics,
 };
 use clap::{CommandFactory as _, FromArgMatches as _};
 

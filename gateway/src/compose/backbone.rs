@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tidegate_backbone::{Environment, Error, ErrorKind, PartitionLog};
+use tidegate_backbone::{Environment, Error, ErrorKind, Lane, PartitionLog};
 use tidegate_resources::config::{Backbone, BackboneUrl};
 
 use super::embedded;
@@ -13,8 +13,12 @@ use crate::edge::native::Health;
 pub struct Opened {
     /// Its logs.
     pub log: Arc<dyn PartitionLog>,
+    /// How gateways that share it reach each other; none where one has it for itself.
+    pub lane: Option<Arc<dyn Lane>>,
     /// How it is doing.
     pub health: Health,
+    /// The version that the broker tells, where it tells one.
+    pub version: Option<String>,
 }
 
 impl fmt::Debug for Opened {
@@ -27,9 +31,11 @@ impl fmt::Debug for Opened {
 pub(super) async fn open(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
     match &backbone.url {
         BackboneUrl::Embedded { path } => embedded::open(path, environment),
-        // A configuration that names what is not built in was refused when it was read.
-        url => {
-            Err(Error::new(ErrorKind::Misconfigured, format!("the backbone {url} is not available in this version")))
-        }
+        _ => Err(unfit(backbone)),
     }
+}
+
+/// A configuration that could not have been read by this build.
+pub(super) fn unfit(backbone: &Backbone) -> Error {
+    Error::new(ErrorKind::Misconfigured, format!("the backbone {backbone} is not one that this binary has"))
 }

@@ -17,7 +17,7 @@ pub(super) fn open(directory: &Path, environment: &Environment) -> Result<Opened
     let opened = EmbeddedLog::open(options, environment)?;
     info!(directory = %directory.display(), "the log is open");
     let log = Arc::clone(&opened) as Arc<dyn PartitionLog>;
-    Ok(Opened { log, health: Health::new(move || opened.failed(), || None) })
+    Ok(Opened { log, lane: None, health: Health::new(move || opened.failed(), || None), version: None })
 }
 
 /// The fault that a test asks this build to have.

@@ -3,6 +3,8 @@
 
 mod backbone;
 mod embedded;
+mod membership;
+mod tenancy;
 mod watch;
 
 use std::fmt;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
 use tidegate_backbone::consume::Consume;
-use tidegate_backbone::slot::{self, Journal};
+use tidegate_backbone::request::MemberInfo;
 use tidegate_backbone::{Environment, Error};
 use tidegate_schemas::limits::Limits;
 use tracing::{debug, info, warn};
@@ -33,10 +35,11 @@ use tidegate_resources::config;
 use tidegate_resources::{self as resources, Diagnostic, Resources};
 
 pub use backbone::Opened;
+use tenancy::Tenancy;
 use watch::Watch;
 
-/// The slot that holds everything on a broker with one slot.
-const SLOT: u32 = 0;
+/// The slot that holds the catalogue.
+const CATALOGUE: u32 = 0;
 
 /// What a gateway is started with.
 #[derive(Clone, Debug)]
@@ -114,9 +117,16 @@ pub async fn start_on(
     let (memory_bytes, source) = memory::budget_bytes(settings.limits.memory_bytes);
     debug!(bytes = memory_bytes, ?source, "the budget of memory for what can grow");
     let backbone = Environment::system().with_memory(Budget::new(memory_bytes));
-    let Opened { log, health } = open(&settings.backbone, &backbone).await?;
-    let journal = Journal::open(Arc::clone(&log), SLOT, backbone.clone(), slot::Options::default()).await?;
-    let catalogue = Catalogue::open(Arc::clone(&log), Arc::new(journal.clone()), &backbone).await?;
+    let opened = open(&settings.backbone, &backbone).await?;
+    let here = MemberInfo {
+        http: http.to_string().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        started_at: backbone.clock.unix_milliseconds(),
+    };
+    let cluster = membership::join(&opened, here, &backbone).await?;
+    let Opened { log, health, version, .. } = opened;
+    let claims = Arc::clone(cluster.claims());
+    let catalogue = Catalogue::open(Arc::clone(&log), claims.slot(CATALOGUE), &backbone).await?;
 
     let metrics = Metrics::new();
     let traces = match &settings.traces {
@@ -128,8 +138,7 @@ pub async fn start_on(
     }
     let delivery = backbone.child();
     let observer = Arc::new(Watch::new(Arc::clone(&metrics), traces.clone(), settings.development, delivery.clone()));
-    let consume = Consume::start(Arc::clone(&log), catalogue, 1, delivery.clone(), observer).await?;
-    consume.acquire(journal.clone()).await?;
+    let consume = Consume::start(Arc::clone(&log), catalogue, claims.slots(), delivery.clone(), observer).await?;
     let options = pubsub::Options {
         create_topics_on_first_use: settings.create_topics_on_first_use,
         publish_timeout: settings.limits.publish_timeout,
@@ -137,7 +146,11 @@ pub async fn start_on(
         request_sinks: settings.request_sinks,
     };
     let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options, traces.clone());
-    block.apply(&resources, settings.resources.as_deref()).await.map_err(StartError::Apply)?;
+    membership::apply(&block, &resources, settings.resources.as_deref()).await?;
+    delivery.spawn(block.clone().deliver_all());
+    // Deliveries are taken up when it is known where they go.
+    let tenancy = Tenancy { consume: Arc::clone(&consume), metrics: Arc::clone(&metrics) };
+    claims.begin(Arc::new(tenancy)).await;
     let apps = Apps::default();
     apps.apply(&resources);
     if let Some(path) = settings.resources {
@@ -145,11 +158,14 @@ pub async fn start_on(
     }
 
     let readiness = Readiness::new(health);
+    let asked = readiness.clone();
+    cluster.answer(move || asked.is_ready());
     let edge = backbone.child();
     let api = Api {
         traces: traces.clone(),
         apps,
-        node: Node { http, started_at: backbone.clock.unix_milliseconds(), capability: log.capability().clone() },
+        node: Node { capability: log.capability().clone(), broker_version: version },
+        cluster: cluster.clone(),
         log_filter: settings.log_filter,
         pubsub: block,
         metrics: Arc::clone(&metrics),
@@ -165,7 +181,7 @@ pub async fn start_on(
         edge,
         delivery,
         consume,
-        journal,
+        cluster,
         log,
         traces,
         backbone,

@@ -58,7 +58,7 @@ pub(crate) fn serve(arguments: ServeArguments) -> std::result::Result<(), Failur
 fn open(directory: &Path, environment: &Environment) -> Result<Opened> {
     let stored = EmbeddedLog::open(Options::new(directory), environment)?;
     let log = Arc::new(NullLog { stored, position: AtomicU64::new(0) });
-    Ok(Opened { log, health: Health::new(|| None, || None) })
+    Ok(Opened { log, lane: None, health: Health::new(|| None, || None), version: None })
 }
 
 /// Stores everything but events.

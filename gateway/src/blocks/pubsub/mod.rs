@@ -116,6 +116,21 @@ impl PubSub {
         self.0.consume.catalogue()
     }
 
+    /// Takes the deliveries of every subscription, whichever gateway created it, and of those to come, until the process
+    /// stops. To be run once it is known from the files where subscriptions deliver to.
+    pub async fn deliver_all(self) {
+        let mut changes = self.0.consume.changes();
+        loop {
+            for subscription in self.subscriptions() {
+                self.deliver(&subscription);
+            }
+            tokio::select! {
+                () = self.0.environment.stopping().cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
     fn deliver(&self, subscription: &Subscription) {
         if let Some(consumer) = self.0.consume.consumer(subscription.uid) {
             self.0.environment.spawn(deliver::run(self.clone(), consumer));
@@ -128,6 +143,8 @@ impl PubSub {
         let (known, policy) = match subscription.spec.origin {
             Origin::File(_) => {
                 let known = self.0.targets.lock().get(&subscription.spec.name).cloned();
+                // Another gateway may declare the name otherwise; what the catalogue says is in force.
+                let known = known.filter(|target| target.sink().to_string() == subscription.spec.sink);
                 (known, sink::AddressPolicy::Any)
             }
             Origin::Api | Origin::FirstUse => (None, self.0.options.request_sinks),

@@ -19,11 +19,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytestring::ByteString;
+use tidegate_backbone::ErrorKind;
 use tidegate_backbone::catalogue::{
     ChangeError, Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Subscription,
     SubscriptionSpec, TopicSpec,
 };
 use tidegate_backbone::consume::Start;
+use tidegate_backbone::slot::CommitError;
 use tidegate_schemas::limits;
 use tidegate_schemas::webhook::SigningKey;
 use tracing::{info, warn};
@@ -54,6 +56,26 @@ pub struct ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the same may succeed in a moment: another gateway changed the same, or the broker or the owner of a slot is away.
+    pub fn may_pass(&self) -> bool {
+        let Cause::Change(error) = &self.source else { return false };
+        match error {
+            ChangeError::Exists { .. } => true,
+            ChangeError::Commit(error) => !matches!(
+                error,
+                CommitError::RepeatedKey { .. }
+                    | CommitError::TooLarge { .. }
+                    | CommitError::DataLoss { .. }
+                    | CommitError::Closed
+            ),
+            ChangeError::Broker(error) => matches!(
+                error.kind(),
+                ErrorKind::Unavailable | ErrorKind::Unknown | ErrorKind::Backpressure { .. } | ErrorKind::Fenced { .. }
+            ),
+            _ => false,
+        }
+    }
+
     fn new(kind: &'static str, name: &str, origin: &resources::Origin, source: impl Into<Cause>) -> Self {
         let place = format!("{}:{}", origin.file, origin.place);
         Self { kind, name: name.to_owned(), place, source: source.into() }
@@ -127,7 +149,7 @@ impl PubSub {
     }
 
     /// Whether other gateways may share the backbone.
-    pub(super) fn is_shared(&self) -> bool {
+    pub fn is_shared(&self) -> bool {
         !self.0.log.capability().exclusive
     }
 

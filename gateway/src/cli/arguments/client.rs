@@ -34,9 +34,8 @@ pub enum Client {
     /// List and show the applications that are declared
     #[command(subcommand)]
     Apps(Apps),
-    /// Show what runs: gateways, backbone, slots
-    #[command(subcommand)]
-    Cluster(Cluster),
+    /// Show what runs: backbone, gateways, slots
+    Cluster(ClusterArguments),
     /// Publish a load and measure its latencies, to the receipt and to a follower of the topic
     Bench(Bench),
     /// Look at what a gateway needs (ports, disk, limits, config, server), and say what is wrong and how to mend it
@@ -58,12 +57,23 @@ pub enum Apps {
     },
 }
 
+/// Arguments of `cluster`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ClusterArguments {
+    /// What is asked; `show` where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Cluster>,
+}
+
 /// What is asked of the cluster.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Copy, Debug, Default, Subcommand)]
 pub enum Cluster {
     /// List the gateways
     List,
+    /// List the slots with their owners
+    Slots,
     /// Show the backbone and the gateways
+    #[default]
     Show,
 }
 

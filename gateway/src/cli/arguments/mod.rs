@@ -11,8 +11,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 
 pub use client::{
-    Apply, Apps, Bench, Client, Cluster, Contexts, DeadLetters, Doctor, LogLevel, Publish, RedriveLetters,
-    Subscriptions, Tail, Topics,
+    Apply, Apps, Bench, Client, Cluster, ClusterArguments, Contexts, DeadLetters, Doctor, LogLevel, Publish,
+    RedriveLetters, Subscriptions, Tail, Topics,
 };
 pub(crate) use client::{Plan, TopicSettings, Why};
 pub use values::{Server, Token};

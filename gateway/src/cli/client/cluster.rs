@@ -13,6 +13,8 @@ use crate::cli::arguments::{Apps, Cluster};
 #[derive(Debug, Deserialize)]
 struct ClusterDocument {
     nodes: Vec<Node>,
+    #[serde(default)]
+    slots: Vec<Slot>,
     backbone: Backbone,
 }
 
@@ -28,9 +30,19 @@ struct Node {
 }
 
 #[derive(Debug, Deserialize)]
+struct Slot {
+    slot: u32,
+    epoch: u64,
+    owner: Option<String>,
+    http: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Backbone {
     broker: String,
+    version: Option<String>,
+    unreachable: Option<String>,
     durability: String,
     slots: u32,
     partitions_default: u32,
@@ -53,45 +65,89 @@ struct Health {
 }
 
 /// Carries out `cluster`.
-pub(super) async fn cluster(context: &mut Context<'_>, command: &Cluster) -> Result<(), Failure> {
+pub(super) async fn cluster(context: &mut Context<'_>, command: Cluster) -> Result<(), Failure> {
     let answer = context.api.call(Call::new(Method::GET, &["cluster"])).await?;
     if context.wants_json() {
         return match command {
             Cluster::Show => context.console.line(&documents::one_line(&answer.body)),
-            Cluster::List => {
+            Cluster::List | Cluster::Slots => {
                 let document: serde_json::Value = documents::read(&answer.body)?;
-                for node in document["nodes"].as_array().into_iter().flatten() {
-                    context.console.line(&node.to_string())?;
+                let many = if matches!(command, Cluster::List) { "nodes" } else { "slots" };
+                for one in document[many].as_array().into_iter().flatten() {
+                    context.console.line(&one.to_string())?;
                 }
                 Ok(())
             }
         };
     }
     let document: ClusterDocument = documents::read(&answer.body)?;
-    if matches!(command, Cluster::Show) {
-        let Backbone { broker, durability, slots, partitions_default } = &document.backbone;
-        for (name, value) in [
-            ("backbone", printable(broker).into_owned()),
-            ("durability", printable(durability).into_owned()),
-            ("slots", slots.to_string()),
-            ("partitions", format!("{partitions_default} for a new topic")),
-        ] {
-            context.console.line(&format!("{name:<11} {value}"))?;
+    match command {
+        Cluster::Show => {
+            backbone(context, &document.backbone)?;
+            context.console.line("")?;
+            nodes(context, &document.nodes)
         }
-        context.console.line("")?;
+        Cluster::List => nodes(context, &document.nodes),
+        Cluster::Slots => slots(context, &document.slots),
     }
-    let mut table = Table::new(&["NODE", "VERSION", "READY", ">UPTIME", ">SLOTS", "STARTED"]);
-    for node in &document.nodes {
+}
+
+fn backbone(context: &mut Context<'_>, backbone: &Backbone) -> Result<(), Failure> {
+    let Backbone { broker, version, unreachable, durability, slots, partitions_default } = backbone;
+    let version = version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+    let reached = unreachable.as_ref().map(|reason| format!(", not reached: {reason}")).unwrap_or_default();
+    for (name, value) in [
+        ("backbone", printable(&format!("{broker}{version}{reached}")).into_owned()),
+        ("durability", printable(durability).into_owned()),
+        ("slots", slots.to_string()),
+        ("partitions", format!("{partitions_default} for a new topic")),
+    ] {
+        context.console.line(&format!("{name:<11} {value}"))?;
+    }
+    Ok(())
+}
+
+fn nodes(context: &mut Context<'_>, nodes: &[Node]) -> Result<(), Failure> {
+    let mut table = Table::new(&["NODE", "VERSION", "READY", ">UPTIME", "SLOTS", "STARTED"]);
+    for node in nodes {
         table.push(vec![
             printable(&node.http).into_owned(),
             printable(&node.version).into_owned(),
             if node.ready { "yes" } else { "no" }.to_owned(),
             uptime(node.uptime_seconds),
-            node.slots.len().to_string(),
+            ranges(&node.slots),
             printable(&node.started_at).into_owned(),
         ]);
     }
     context.console.table(&table.lines())
+}
+
+fn slots(context: &mut Context<'_>, slots: &[Slot]) -> Result<(), Failure> {
+    let mut table = Table::new(&[">SLOT", ">EPOCH", "OWNER", "NODE"]);
+    let text =
+        |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), |text| printable(text).into_owned());
+    for slot in slots {
+        table.push(vec![slot.slot.to_string(), slot.epoch.to_string(), text(&slot.owner), text(&slot.http)]);
+    }
+    context.console.table(&table.lines())
+}
+
+/// Numbers in their order, neighbours together: `0,3-5`.
+fn ranges(numbers: &[u32]) -> String {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    let mut parts: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match parts.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => parts.push((number, number)),
+        }
+    }
+    if parts.is_empty() {
+        return "-".to_owned();
+    }
+    let part = |(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    parts.iter().map(part).collect::<Vec<_>>().join(",")
 }
 
 /// In the two largest units that say something.

@@ -1,6 +1,4 @@
-//! `GET /cluster` and `GET /apps`: what runs here, and the applications that are declared. This version is one gateway.
-
-use std::net::SocketAddr;
+//! `GET /cluster` and `GET /apps`: which gateways there are and what they run on, and the applications that are declared.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,20 +13,20 @@ use super::{Shared, time};
 /// What is known of this process from its start on.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Where HTTP is served.
-    pub http: SocketAddr,
-    /// When it began to serve, in milliseconds since 1970.
-    pub started_at: u64,
     /// What it runs on.
     pub capability: Capability,
+    /// What the broker says of its version, where it says it.
+    pub broker_version: Option<String>,
 }
 
 /// The gateways and what they run on.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Cluster)]
 pub(super) struct ClusterDocument {
-    /// Every gateway; in this version there is one.
+    /// Every gateway that shares the backbone, by address.
     nodes: Vec<NodeDocument>,
+    /// Every slot, as this gateway knows it: a part of the work, which one gateway owns.
+    slots: Vec<SlotDocument>,
     backbone: BackboneDocument,
 }
 
@@ -37,18 +35,39 @@ pub(super) struct ClusterDocument {
 #[schema(as = Node)]
 #[serde(rename_all = "camelCase")]
 struct NodeDocument {
+    /// Which process it is, from its start to its end; absent where there can be no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(examples("5d1c0a7f3b2e0000"))]
+    id: Option<String>,
     /// Where it serves HTTP.
     http: String,
     /// Its version.
-    version: &'static str,
+    version: String,
     /// When it began to serve (RFC 3339).
     started_at: String,
     /// For how many seconds it has served.
     uptime_seconds: u64,
-    /// Whether requests should come to it.
+    /// Whether requests should come to it. One that does not answer within a second is not ready.
     ready: bool,
     /// The slots that it owns.
     slots: Vec<u32>,
+}
+
+/// A part of the work: the deliveries of some partitions, or the catalogue.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Slot)]
+#[serde(rename_all = "camelCase")]
+struct SlotDocument {
+    /// From 0; where there are several, slot 0 holds the catalogue.
+    slot: u32,
+    /// How many owners it has had; the same number is the same owner.
+    epoch: u64,
+    /// The gateway that owns it, by its id; absent while it has none, and where there can be no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    /// Where that gateway serves HTTP, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<String>,
 }
 
 /// What carries the events.
@@ -58,6 +77,14 @@ struct NodeDocument {
 struct BackboneDocument {
     /// The broker: `embedded`, for the log without one.
     broker: &'static str,
+    /// Its version, where it tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    /// Whether this gateway reaches it.
+    reachable: bool,
+    /// Since when and why not, where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreachable: Option<String>,
     /// What an acknowledged event survives, as receipts name it.
     durability: &'static str,
     /// Slots, each owned by one gateway.
@@ -101,27 +128,47 @@ refusals! {
 
 /// Show the gateways and what they run on
 ///
-/// In this version one gateway with every slot.
+/// Every gateway that shares the backbone, who owns which slot, and the broker. A gateway that has just died is shown for a
+/// few seconds more.
 #[utoipa::path(get, path = "/cluster", operation_id = "getCluster", tag = "Operation",
     responses((status = 200, description = "The cluster.", body = ClusterDocument), Refusals))]
 pub(super) async fn show(State(api): State<Shared>) -> Json<ClusterDocument> {
-    let node = &api.node;
+    let Node { capability, broker_version } = &api.node;
     let now = api.environment.clock.unix_milliseconds();
+    let gateways = api.cluster.gateways(api.readiness.is_ready()).await;
+    let nodes = gateways.into_iter().map(|gateway| NodeDocument {
+        id: gateway.node.map(|node| node.to_string()),
+        http: gateway.info.http.to_string(),
+        version: gateway.info.version.to_string(),
+        started_at: time::text(gateway.info.started_at),
+        uptime_seconds: now.saturating_sub(gateway.info.started_at) / 1000,
+        ready: gateway.ready,
+        slots: gateway.slots,
+    });
+    let slots: Vec<SlotDocument> = api
+        .cluster
+        .slots()
+        .into_iter()
+        .map(|slot| SlotDocument {
+            slot: slot.number,
+            epoch: slot.epoch,
+            owner: slot.owner.map(|node| node.to_string()),
+            http: slot.owner.and_then(|node| api.cluster.address(node)).map(|http| http.to_string()),
+        })
+        .collect();
+    let unreachable = api.readiness.health().failed().or_else(|| api.readiness.health().unreachable());
     Json(ClusterDocument {
-        nodes: vec![NodeDocument {
-            http: node.http.to_string(),
-            version: env!("CARGO_PKG_VERSION"),
-            started_at: time::text(node.started_at),
-            uptime_seconds: now.saturating_sub(node.started_at) / 1000,
-            ready: api.readiness.is_ready(),
-            slots: (0..node.capability.slots).collect(),
-        }],
+        nodes: nodes.collect(),
         backbone: BackboneDocument {
-            broker: node.capability.broker,
-            durability: node.capability.durability.name(),
-            slots: node.capability.slots,
-            partitions_default: node.capability.partitions_default,
+            broker: capability.broker,
+            version: broker_version.clone(),
+            reachable: unreachable.is_none(),
+            unreachable,
+            durability: capability.durability.name(),
+            slots: slots.len().try_into().unwrap_or(u32::MAX),
+            partitions_default: capability.partitions_default,
         },
+        slots,
     })
 }
 

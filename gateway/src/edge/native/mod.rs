@@ -34,6 +34,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::blocks::apps::Apps;
+use crate::blocks::cluster::Cluster;
 use crate::blocks::pubsub::PubSub;
 use crate::telemetry::Metrics;
 use crate::telemetry::logging::Filter;
@@ -51,8 +52,10 @@ pub struct Api {
     pub pubsub: PubSub,
     /// Which applications are declared.
     pub apps: Apps,
-    /// This process, and what it runs on.
+    /// What this process runs on.
     pub node: Node,
+    /// The gateways that share the backbone.
+    pub cluster: Cluster,
     /// Which log lines are written, where that is the gateway's to say.
     pub log_filter: Option<Filter>,
     /// Figures.

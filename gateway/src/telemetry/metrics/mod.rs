@@ -71,6 +71,16 @@ struct DeliveryLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabels {
+    change: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
 type BySubscription = Family<SubscriptionLabels, Histogram, fn() -> Histogram>;
 
 /// The figures of one gateway. Handed down to whatever observes something; one method for each observation.
@@ -102,6 +112,11 @@ pub struct Metrics {
     memory_refused: Family<AccountLabels, Counter>,
     publishes_in_flight: Gauge,
     publishes_refused: Counter,
+    broker_reachable: Gauge,
+    gateways: Gauge,
+    slots_owned: Gauge,
+    slot_changes: Family<ChangeLabels, Counter>,
+    gateway_requests: Family<ResultLabels, Counter>,
     spans: Family<OutcomeLabels, Counter>,
     subscriptions: Mutex<HashSet<String>>,
 }
@@ -179,6 +194,11 @@ impl Metrics {
             memory_refused: Family::default(),
             publishes_in_flight: Gauge::default(),
             publishes_refused: Counter::default(),
+            broker_reachable: Gauge::default(),
+            gateways: Gauge::default(),
+            slots_owned: Gauge::default(),
+            slot_changes: Family::default(),
+            gateway_requests: Family::default(),
             spans: Family::default(),
             subscriptions: Mutex::default(),
         };
@@ -215,6 +235,11 @@ impl Metrics {
         add(registry, names::MEMORY_REFUSED, self.memory_refused.clone());
         add(registry, names::PUBLISHES_IN_FLIGHT, self.publishes_in_flight.clone());
         add(registry, names::PUBLISHES_REFUSED, self.publishes_refused.clone());
+        add(registry, names::BROKER_REACHABLE, self.broker_reachable.clone());
+        add(registry, names::GATEWAYS, self.gateways.clone());
+        add(registry, names::SLOTS_OWNED, self.slots_owned.clone());
+        add(registry, names::SLOT_CHANGES, self.slot_changes.clone());
+        add(registry, names::GATEWAY_REQUESTS, self.gateway_requests.clone());
         add(registry, names::SPANS, self.spans.clone());
         registry.register_collector(Box::new(process::Process));
     }
@@ -322,6 +347,28 @@ impl Metrics {
     pub fn flights(&self, out: usize, refused: u64) {
         self.publishes_in_flight.set(i64::try_from(out).unwrap_or(i64::MAX));
         self.publishes_refused.inner().store(refused, Ordering::Relaxed);
+    }
+
+    /// How this gateway and the others stand: whether the broker can be reached, how many gateways there are, and how many
+    /// slots this one owns.
+    pub fn cluster(&self, reachable: bool, gateways: usize, slots_owned: usize) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.broker_reachable.set(i64::from(reachable));
+        self.gateways.set(gauge(gateways));
+        self.slots_owned.set(gauge(slots_owned));
+    }
+
+    /// A delivery slot was `acquired` here, `released`, or `lost` to another gateway.
+    pub fn slot_changed(&self, change: &'static str) {
+        self.slot_changes.get_or_create(&ChangeLabels { change }).inc();
+    }
+
+    /// Requests among gateways since the start, by what came of them.
+    pub fn gateway_requests(&self, results: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (result, count) in results {
+            // The lane counts; this is where it is shown.
+            self.gateway_requests.get_or_create(&ResultLabels { result }).inner().store(count, Ordering::Relaxed);
+        }
     }
 
     /// How every subscription stands now. Those that are gone are forgotten; those beyond the bound are told as one, by

@@ -86,6 +86,11 @@ figures! {
     MEMORY_REFUSED = "tidegate_memory_refused", Counter, ["account"], "Refusals for want of memory, by account of the budget";
     PUBLISHES_IN_FLIGHT = "tidegate_publishes_in_flight", Gauge, [], "Events on their way to the log";
     PUBLISHES_REFUSED = "tidegate_publishes_refused", Counter, [], "Publishes that were refused for the number on their way";
+    BROKER_REACHABLE = "tidegate_broker_reachable", Gauge, [], "Whether the backbone can be reached: 1 or 0";
+    GATEWAYS = "tidegate_gateways", Gauge, [], "Gateways that share the backbone, as this one sees them";
+    SLOTS_OWNED = "tidegate_slots_owned", Gauge, [], "Slots that this gateway owns";
+    SLOT_CHANGES = "tidegate_slot_changes", Counter, ["change"], "Delivery slots that this gateway acquired, gave up by itself, or lost to another";
+    GATEWAY_REQUESTS = "tidegate_gateway_requests", Counter, ["result"], "Requests among gateways: sent, carried-out, duplicate, expired, turned-away, cancelled, or late";
     SPANS = "tidegate_spans", Counter, ["outcome"], "Spans of traces: exported, failed, or dropped";
     RESIDENT_MEMORY = "process_resident_memory_bytes", Gauge, [], "Memory of the process that is in RAM";
     CPU_SECONDS = "process_cpu_seconds", Counter, [], "Processor time of the process, user and system";

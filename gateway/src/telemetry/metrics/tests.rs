@@ -28,6 +28,9 @@ fn observed() -> Arc<Metrics> {
     metrics.subscriptions_stand([("large-orders", Standing { active: true, queued: 3, ..Standing::default() })]);
     metrics.memory(&Budget::new(1_600));
     metrics.flights(1, 2);
+    metrics.cluster(true, 3, 6);
+    metrics.slot_changed("acquired");
+    metrics.gateway_requests([("sent", 4)]);
     metrics.spans("exported", 2);
     drop(metrics.follower("sse"));
     metrics

@@ -335,7 +335,11 @@ fn parse_namespace(text: &str) -> Result<String, String> {
 
 fn parse_prefix(text: &str) -> Result<String, String> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if text.len() <= limits::TOPIC_PREFIX_BYTES && text.bytes().all(legal) && !text.starts_with('.') {
+    if text.len() <= limits::TOPIC_PREFIX_BYTES
+        && text.bytes().all(legal)
+        && !text.starts_with('.')
+        && !text.contains("..")
+    {
         return Ok(text.to_owned());
     }
     Err(format!(

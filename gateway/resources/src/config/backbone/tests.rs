@@ -83,7 +83,7 @@ fn every_fault_is_told_at_once() {
             "DIR/g.yaml:6:5: `spec.backbone.credentials` has password and token beside each other (keep one of them)",
             "DIR/g.yaml:7:24: `spec.backbone.tls.certificate`: `/nowhere/client.pem` is no file that is there (name one that the gateway may read)",
             "DIR/g.yaml:7:5: `spec.backbone.tls` has a `certificate` without its `key` (add `key: FILE`, or remove `certificate`)",
-            "DIR/g.yaml:8:16: `spec.backbone.namespace`: `a b` is no namespace (write 1 to 40 letters, digits, `-` or `_`)",
+            "DIR/g.yaml:8:16: `spec.backbone.namespace`: `a b` is no namespace (write 1 to 32 letters, digits, `-` or `_`)",
             "DIR/g.yaml:9:18: `spec.backbone.topicPrefix`: `.a` is no prefix of a topic (write at most 60 letters, digits, `-`, `_` or `.`, for example `mesh.`)",
             "DIR/g.yaml:10:12: `spec.backbone.slots` is 0 and out of range (write a whole number from 1 to 256)",
         ]

@@ -1,0 +1,33 @@
+//! Slots come and go: delivery is told, and the figures.
+
+use std::sync::Arc;
+
+use tidegate_backbone::BoxFuture;
+use tidegate_backbone::claim::Tenant;
+use tidegate_backbone::consume::Consume;
+use tidegate_backbone::slot::Journal;
+
+use crate::telemetry::Metrics;
+
+#[derive(Debug)]
+pub(super) struct Tenancy {
+    pub(super) consume: Arc<Consume>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Tenant for Tenancy {
+    fn acquired(&self, journal: Journal) -> BoxFuture<'_, ()> {
+        self.metrics.slot_changed("acquired");
+        self.consume.acquired(journal)
+    }
+
+    fn releasing(&self, slot: u32) -> BoxFuture<'_, ()> {
+        self.metrics.slot_changed("released");
+        self.consume.releasing(slot)
+    }
+
+    fn lost(&self, slot: u32) {
+        self.metrics.slot_changed("lost");
+        self.consume.lost(slot);
+    }
+}
