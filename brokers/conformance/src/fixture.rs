@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tidegate_backbone::{BoxFuture, Environment, PartitionLog, Result};
+use tidegate_backbone::{BoxFuture, Environment, Error, ErrorKind, Lane, PartitionLog, Result};
 
 /// What a case asks of the place where it runs, beyond an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +20,12 @@ pub enum Need {
     /// Several processes use the broker at once: [`Fixture::open`] may be called again before the log that it gave earlier
     /// was closed, and there is more than one slot.
     Shared,
+    /// The broker has lanes, on which several processes meet.
+    Lane,
+    /// The way to the broker can be cut, and mended.
+    Cut,
+    /// The broker can be killed and started again on what it held, while clients are connected.
+    Restart,
 }
 
 impl fmt::Display for Need {
@@ -30,6 +36,9 @@ impl fmt::Display for Need {
             Self::StorageFull => "storage full",
             Self::Exclusive => "exclusive",
             Self::Shared => "shared",
+            Self::Lane => "lane",
+            Self::Cut => "cut",
+            Self::Restart => "restart",
         })
     }
 }
@@ -48,5 +57,24 @@ pub trait Fixture: Send + Sync {
     /// Makes the storage full, or free again. Only called where [`Need::StorageFull`] is met.
     fn fill(&self, full: bool) {
         let _ = full;
+    }
+
+    /// Lanes as another process on the broker sees them: a connection of its own with each call, beside whatever is open.
+    /// It ends with the environment. Only called where [`Need::Lane`] is met.
+    fn open_lane<'a>(&'a self, environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn Lane>>> {
+        let _ = environment;
+        Box::pin(async { Err(Error::new(ErrorKind::Misconfigured, "the fixture has no lanes")) })
+    }
+
+    /// Breaks every connection to the broker and lets none be made, or lets them be made again. Only called where
+    /// [`Need::Cut`] is met.
+    fn cut(&self, cut: bool) -> BoxFuture<'_, ()> {
+        let _ = cut;
+        Box::pin(async {})
+    }
+
+    /// Kills the broker and starts it again; returns when it answers. Only called where [`Need::Restart`] is met.
+    fn restart(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }

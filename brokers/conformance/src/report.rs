@@ -54,7 +54,7 @@ impl Report {
 /// Groups in the order of the specification, then by number.
 fn order(id: &str) -> (usize, String) {
     let group = id.split('-').next().unwrap_or_default();
-    let place = ["PUB", "TAIL", "GRP", "RET", "JRN", "CLM"].iter().position(|known| *known == group);
+    let place = ["PUB", "TAIL", "GRP", "RET", "REQ", "JRN", "CLM"].iter().position(|known| *known == group);
     (place.unwrap_or(usize::MAX), id.to_owned())
 }
 

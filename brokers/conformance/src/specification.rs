@@ -1,7 +1,7 @@
 //! The cases that the specification names, and why some of them are not here.
 
 /// Groups of the specification with the number of their last case: `PUB-01` to `PUB-20`, and so on.
-pub const SPECIFIED: [(&str, u32); 5] = [("PUB", 20), ("TAIL", 11), ("GRP", 31), ("JRN", 34), ("CLM", 12)];
+pub const SPECIFIED: [(&str, u32); 6] = [("PUB", 20), ("TAIL", 11), ("GRP", 31), ("REQ", 17), ("JRN", 34), ("CLM", 12)];
 
 const CONNECTION: &str = "needs a connection that can be cut: a broker process and a fault proxy";
 const CLUSTER: &str = "needs a broker of several nodes";

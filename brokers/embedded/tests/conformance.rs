@@ -6,20 +6,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tidegate_backbone::{BoxFuture, Environment, PartitionLog, Result};
+use tidegate_backbone::request::Hub;
+use tidegate_backbone::{BoxFuture, Environment, Lane, PartitionLog, Result};
 use tidegate_conformance::{Case, Fixture, Need, cases, matrix, run};
 use tidegate_embedded::storage::crashing::CrashingStorage;
 use tidegate_embedded::{EmbeddedLog, Options};
 
 /// On the file system.
-struct Directory(tempfile::TempDir);
+struct Directory {
+    folder: tempfile::TempDir,
+    hub: Hub,
+}
 
 impl Fixture for Directory {
     fn open<'a>(&'a self, environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn PartitionLog>>> {
         Box::pin(async move {
-            let log = EmbeddedLog::open(Options::new(self.0.path()), environment)?;
+            let log = EmbeddedLog::open(Options::new(self.folder.path()), environment)?;
             Ok(log as Arc<dyn PartitionLog>)
         })
+    }
+
+    /// The log is one process's; its lane is the one inside the process.
+    fn open_lane<'a>(&'a self, _environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn Lane>>> {
+        Box::pin(async { Ok(self.hub.lane()) })
     }
 }
 
@@ -64,12 +73,13 @@ fn make(case: &Case) -> Arc<dyn Fixture> {
     if case.needs.contains(&Need::Crash) || case.needs.contains(&Need::StorageFull) {
         return Arc::new(Disk::new());
     }
-    Arc::new(Directory(tempfile::tempdir().expect("a directory for tests can be made")))
+    let folder = tempfile::tempdir().expect("a directory for tests can be made");
+    Arc::new(Directory { folder, hub: Hub::default() })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_log_conforms() {
-    let met = [Need::Reopen, Need::Crash, Need::StorageFull, Need::Exclusive];
+    let met = [Need::Reopen, Need::Crash, Need::StorageFull, Need::Exclusive, Need::Lane];
     let only = std::env::var("TIDEGATE_CASE").ok();
     let report = run(&cases(), &met, only.as_deref(), make).await;
     let failures = report.failures();

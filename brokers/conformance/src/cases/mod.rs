@@ -4,6 +4,7 @@ mod claim;
 mod delivery;
 mod journal;
 mod publish;
+mod request;
 mod retention;
 mod tail;
 
@@ -23,5 +24,14 @@ pub(crate) use table;
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    [publish::cases(), tail::cases(), delivery::cases(), retention::cases(), journal::cases(), claim::cases()].concat()
+    [
+        publish::cases(),
+        tail::cases(),
+        delivery::cases(),
+        retention::cases(),
+        request::cases(),
+        journal::cases(),
+        claim::cases(),
+    ]
+    .concat()
 }

@@ -1,12 +1,16 @@
 //! The suite itself: it is complete, its documents are true, it passes on a broker in memory, and it finds faults.
 
+mod lane;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidegate_backbone::testing::{Fault, MemoryBroker, MemoryLog};
-use tidegate_backbone::{BoxFuture, Environment, LogId, PartitionLog, Record, Result};
+use tidegate_backbone::{BoxFuture, Environment, Lane, LogId, PartitionLog, Record, Result};
 use tidegate_conformance::{Case, Fixture, Need, cases, run, specification, table};
+
+use lane::{Flaw, Lanes};
 
 /// What becomes of which append, by its log and number.
 type Script = fn(&LogId, u64) -> Fault;
@@ -16,15 +20,16 @@ struct Memory {
     broker: MemoryBroker,
     client: Mutex<Option<Arc<MemoryLog>>>,
     fault: Script,
+    lanes: Lanes,
 }
 
 impl Memory {
     fn make(fault: Script) -> Arc<dyn Fixture> {
-        Self::on(MemoryBroker::default(), fault)
+        Self::on(MemoryBroker::default(), fault, Flaw::None)
     }
 
-    fn on(broker: MemoryBroker, fault: Script) -> Arc<dyn Fixture> {
-        Arc::new(Self { broker, client: Mutex::new(None), fault })
+    fn on(broker: MemoryBroker, fault: Script, flaw: Flaw) -> Arc<dyn Fixture> {
+        Arc::new(Self { broker, client: Mutex::new(None), fault, lanes: Lanes::new(flaw) })
     }
 }
 
@@ -45,6 +50,15 @@ impl Fixture for Memory {
         if let Some(client) = self.client.lock().take() {
             client.kill();
         }
+        Box::pin(async {})
+    }
+
+    fn open_lane<'a>(&'a self, _environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn Lane>>> {
+        Box::pin(async { Ok(Arc::new(self.lanes.clone()) as Arc<dyn Lane>) })
+    }
+
+    fn cut(&self, cut: bool) -> BoxFuture<'_, ()> {
+        self.lanes.cut(cut);
         Box::pin(async {})
     }
 }
@@ -96,7 +110,7 @@ fn the_readme_lists_the_cases() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_in_memory_conforms() {
-    conforms(&[Need::Reopen, Need::Crash], MemoryBroker::default, |_| true).await;
+    conforms(&[Need::Reopen, Need::Crash, Need::Lane, Need::Cut], MemoryBroker::default, |_| true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,7 +124,7 @@ async fn one_of_several_slots_whose_positions_have_gaps_conforms() {
 async fn conforms(met: &[Need], make: fn() -> MemoryBroker, fits: fn(&Case) -> bool) {
     let only = std::env::var("TIDEGATE_CASE").ok();
     let cases: Vec<Case> = cases().into_iter().filter(|case| fits_memory(case) && fits(case)).collect();
-    let report = run(&cases, met, only.as_deref(), |_| Memory::on(make(), |_, _| Fault::None)).await;
+    let report = run(&cases, met, only.as_deref(), |_| Memory::on(make(), |_, _| Fault::None, Flaw::None)).await;
     let failures = report.failures();
     assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
 }
@@ -123,6 +137,16 @@ async fn a_broker_that_breaks_a_promise_does_not_conform() {
     for (what, fault, id) in faults {
         let report = run(&cases(), &[], Some(id), |_| Memory::make(fault)).await;
         assert_eq!(report.failures().len(), 1, "a broker that {what} passes {id}");
+    }
+}
+
+/// The same for its lanes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_that_break_a_promise_do_not_conform() {
+    for (flaw, id) in [(Flaw::NoBroadcast, "REQ-13"), (Flaw::Cuts, "REQ-14")] {
+        let make = |_: &Case| Memory::on(MemoryBroker::default(), |_, _| Fault::None, flaw);
+        let report = run(&cases(), &[Need::Lane, Need::Cut], Some(id), make).await;
+        assert_eq!(report.failures().len(), 1, "{flaw:?} passes {id}");
     }
 }
 
