@@ -35,7 +35,7 @@ pub struct Process {
     pub log: Arc<Refusing>,
     /// Slot 0.
     pub journal: Journal,
-    /// Every slot, slot 0 among them.
+    /// Every slot, slot 0 among them, as the first process has opened it.
     pub journals: Vec<Journal>,
     /// Delivery.
     pub consume: Arc<Consume>,
@@ -70,6 +70,35 @@ impl Process {
         }
         let publisher = Publisher::new(contract(), catalogue);
         Ok(Self { clock: Arc::clone(clock), log, journal, journals, consume, publisher, environment, delivery })
+    }
+
+    /// Another process on the same broker, at the same time: it follows the catalogue of this one, which owns it, and owns no
+    /// slot yet.
+    pub async fn beside(&self, fixture: &Arc<dyn Fixture>) -> Result<Self, Failure> {
+        let environment = environment(&self.clock);
+        let log = Refusing::new(fixture.open(&environment).await?);
+        let contract = || Arc::clone(&log) as Arc<dyn PartitionLog>;
+        let catalogue = Catalogue::open(contract(), Arc::new(self.journal.clone()), &environment).await?;
+        let delivery = environment.child();
+        let slots = self.slots();
+        let consume =
+            Consume::start(contract(), Arc::clone(&catalogue), slots, delivery.clone(), Arc::new(Silent)).await?;
+        let publisher = Publisher::new(contract(), catalogue);
+        let (clock, journal, journals) = (Arc::clone(&self.clock), self.journal.clone(), self.journals.clone());
+        Ok(Self { clock, log, journal, journals, consume, publisher, environment, delivery })
+    }
+
+    /// Takes a slot, whoever owned it, and delivers its partitions.
+    pub async fn own(&self, slot: u32) -> Result<Journal, Failure> {
+        let log = Arc::clone(&self.log) as Arc<dyn PartitionLog>;
+        let journal = Journal::open(log, slot, self.environment.clone(), Options::default()).await?;
+        self.consume.acquire(journal.clone()).await?;
+        Ok(journal)
+    }
+
+    /// How many slots there are.
+    pub fn slots(&self) -> u32 {
+        self.log.capability().slots
     }
 
     /// Ends as a process does that is asked to: all that is out must have been given back by then.

@@ -20,7 +20,6 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "GRP-06",
         "there is no acknowledgement timeout to extend: a delivery is out until its holder settles it or drops it",
     ),
-    ("GRP-18", PROCESSES),
     ("GRP-28", "events do not expire yet"),
     ("GRP-30", CONNECTION),
     (

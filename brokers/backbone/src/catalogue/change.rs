@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use tidegate_routing::topic::TopicName;
 use tidegate_schemas::limits;
 
-use super::entry::{Subscription, Topic, TopicSpec};
+use super::entry::{Foreign, Subscription, Topic, TopicSpec, foreign_topic};
 use super::{Catalogue, ChangeError, SUBSCRIPTION_PREFIX, TOPIC_PREFIX, key, write};
 use crate::log::LogSpec;
 use crate::slot::{Command, CommitError, Expect};
@@ -83,6 +83,9 @@ impl Catalogue {
     /// Whether a topic could be created with these settings, or the one that is there be brought to them; gives that one.
     pub fn check_topic(&self, spec: &TopicSpec) -> Result<Option<Arc<Topic>>, ChangeError> {
         let view = self.view.load();
+        if spec.foreign == Foreign::DeadLetter {
+            foreign_topic(&spec.name)?;
+        }
         let existing = view.topics.get(spec.name.as_byte_string());
         // What is attached has what the broker says.
         let partitions = match existing {

@@ -11,6 +11,7 @@ use tidegate_routing::retry::RetryPolicy;
 use tidegate_routing::topic::{TopicName, TopicPattern};
 use tidegate_schemas::limits;
 
+use super::ChangeError;
 use crate::log::LogId;
 
 /// The version of the entries that this build writes and reads.
@@ -73,8 +74,17 @@ pub enum Foreign {
     /// They are delivered, wrapped in an event.
     #[default]
     Wrap,
-    /// They go to the topic's dead letters instead.
+    /// They go to a topic of their own instead, wrapped likewise: `dead.foreign.` and the name of their topic, which comes
+    /// with the first of them. No wildcard of a subscription takes it in, as with every topic that begins with `dead.`.
     DeadLetter,
+}
+
+/// Where records of that topic go that are no CloudEvents, where they are not delivered.
+///
+/// # Errors
+/// [`ChangeError::LongName`] where the topic's name is too long for that.
+pub fn foreign_topic(of: &TopicName) -> Result<TopicName, ChangeError> {
+    TopicName::dead_letter_of(&format!("foreign.{of}")).map_err(|_| ChangeError::LongName { name: of.clone() })
 }
 
 impl Foreign {

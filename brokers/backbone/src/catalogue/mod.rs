@@ -36,7 +36,7 @@ use crate::slot::{CommitError, Expect, SlotHandle};
 pub(crate) use entry::Version;
 pub use entry::{
     Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Subscription, SubscriptionSpec,
-    Topic, TopicSpec,
+    Topic, TopicSpec, foreign_topic,
 };
 use follow::Attached;
 
@@ -83,6 +83,15 @@ pub enum ChangeError {
         name: TopicName,
         /// The one that is there.
         other: TopicName,
+    },
+    /// The name leaves no room for the topic that records go to that are no events.
+    #[error(
+        "topic {name} cannot have `foreign: dead-letter`: its name is too long to have `dead.foreign.` put before it; shorten \
+         it by 13 bytes"
+    )]
+    LongName {
+        /// The topic.
+        name: TopicName,
     },
     /// The number of partitions is not one that a topic can have.
     #[error("a topic has 1 to {max} partitions, not {wanted}")]

@@ -315,6 +315,11 @@ impl Consumer {
         Self { shared, core }
     }
 
+    /// The subscription as it is declared to whoever delivers it now.
+    pub fn subscription(&self) -> Arc<Subscription> {
+        self.core.subscription()
+    }
+
     /// The next delivery, waiting for it; none when the subscription has ended or the process stops. May be dropped
     /// while it waits.
     pub async fn next(&self) -> Option<Delivery> {

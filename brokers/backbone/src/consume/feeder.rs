@@ -221,6 +221,7 @@ impl Reader {
                 let duplicate = self.is_duplicate(router, position, appended_at, identity(&event));
                 let event = Arc::new(event);
                 if !duplicate
+                    && !router.moves(&event)
                     && core.wants(&event)
                     && core.offer(site.as_ref(), (position, appended_at), &event, Feed::Own(position)) == Offered::Full
                 {
@@ -259,6 +260,7 @@ async fn load(shared: &Shared, core: &Arc<Core>, site: &Site, wanted: Load) -> R
             if !single {
                 let Some(router) = &router else { continue };
                 if router.is_duplicate(position) == Some(true)
+                    || router.moves(&event)
                     || !core.is_of(wanted.lane, partition, position, &event)
                     || !core.wants(&event)
                 {

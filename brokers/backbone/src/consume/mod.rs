@@ -41,16 +41,19 @@ mod reconcile;
 mod retention;
 mod router;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tidegate_routing::TopicName;
 use tidegate_routing::partition::{KeyFrom, partition_of};
 use tidegate_schemas::Event;
 
-use crate::catalogue::{Catalogue, ChangeError, Origin, Retention, Subscription, Topic, TopicSpec};
+use crate::catalogue::{Catalogue, ChangeError, Origin, Retention, Subscription, Topic, TopicSpec, foreign_topic};
 use crate::environment::Environment;
 use crate::log::{LogId, PartitionLog};
 use crate::slot::placement::slot_of;
@@ -126,6 +129,21 @@ impl Shared {
         self.observer.trimmed(&subscription.spec.name, partition.topic.as_str(), partition.number, count);
         tracing::warn!(subscription = %subscription.spec.name, topic = %partition.topic, partition = partition.number, count,
             "a subscription has lost events that its topic keeps no longer; it did not read them in time");
+    }
+
+    /// The log that a record of a topic goes to that is no event, where the topic says so; its topic is created where it is
+    /// missing.
+    async fn foreign_log(&self, of: &TopicName, event: &Event) -> Result<LogId, ChangeError> {
+        let name = foreign_topic(of)?;
+        let topic = match self.catalogue.topic(name.as_str()) {
+            Some(topic) => topic,
+            None => {
+                let mut spec = TopicSpec::new(name, self.log.capability().partitions_default, Origin::FirstUse);
+                spec.retention = Retention::DEAD_LETTERS;
+                self.catalogue.create_topic(spec, self.environment.clock.unix_milliseconds(), Command::new()).await?.0
+            }
+        };
+        Ok(topic.log(partition_of(event, KeyFrom::PartitionKey, topic.partitions())))
     }
 
     /// The log that a dead letter goes to; its topic is created where it is missing.

@@ -241,6 +241,9 @@ impl Consume {
         for number in 0..topic.spec.partitions {
             let Some(owned) = self.shared.owned(slot_of(name.as_str(), number, self.shared.slots)) else { continue };
             let partition = Partition { topic: name.clone(), number };
+            if let Some(router) = self.shared.router(&partition) {
+                router.set_foreign(topic.spec.foreign);
+            }
             let lacking = |cores: &[&Arc<Core>]| -> Vec<Arc<Core>> {
                 cores.iter().filter(|core| !core.has(&partition)).map(|core| Arc::clone(core)).collect()
             };
@@ -276,8 +279,7 @@ impl Consume {
         }
         if let Some(router) = router {
             self.shared.routers.lock().insert(partition.clone(), Arc::clone(&router));
-            let (log, observer) = (Arc::clone(&self.shared.log), Arc::clone(&self.shared.observer));
-            self.shared.environment.spawn(router.run(log, Arc::clone(&self.shared.routing), observer));
+            self.shared.environment.spawn(router.run(Arc::clone(&self.shared)));
         }
         for (core, (read, progress)) in reads.iter().zip(loaded) {
             // Neither is there for a topic that was created after the subscription: it is read from its start.
@@ -312,8 +314,7 @@ impl Consume {
             return Err(Error::new(ErrorKind::DataLoss, context));
         }
         let start = routed.unwrap_or(info.end).max(info.begin);
-        let at = (topic.created_at, start);
-        Ok(Arc::new(Router::new(Arc::clone(owned), partition.clone(), at, topic.spec.dedupe_window)))
+        Ok(Arc::new(Router::new(Arc::clone(owned), partition.clone(), topic, start)))
     }
 }
 

@@ -3,21 +3,25 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tidegate_routing::{Matcher, SubscriptionId};
+use tidegate_schemas::Event;
+use tidegate_schemas::foreign::is_foreign;
 use tidegate_schemas::limits::DEDUPE_EVENTS;
 use tracing::{info, warn};
 
+use super::Shared;
 use super::core::{Core, Feed, Partition};
 use super::dedupe::{Found, Window, identity};
 use super::index::Hash;
 use super::observe::Observer;
 use super::owned::Owned;
 use super::progress::Offered;
+use crate::catalogue::{Foreign, Topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogId, PartitionLog, Position, Record, Stored, Tail};
 
@@ -51,6 +55,8 @@ pub(super) struct Router {
     state: Mutex<State>,
     knowing: tokio::sync::Mutex<()>,
     window: Duration,
+    /// Whether records that are no events go to a topic of their own.
+    moves_foreign: AtomicBool,
     /// The ownership that it reads for.
     pub(super) owned: Arc<Owned>,
     /// By which number the index of passports, which is told of every event, knows this partition.
@@ -58,21 +64,17 @@ pub(super) struct Router {
 }
 
 impl Router {
-    /// A router of a partition whose topic was created then, which begins to read there.
-    pub(super) fn new(
-        owned: Arc<Owned>,
-        partition: Partition,
-        (created_at, start): (u64, Position),
-        window: Duration,
-    ) -> Self {
+    /// A router of a partition of that topic, which begins to read there.
+    pub(super) fn new(owned: Arc<Owned>, partition: Partition, topic: &Topic, start: Position) -> Self {
         Self {
-            number: owned.index.number(&partition, created_at),
+            number: owned.index.number(&partition, topic.created_at),
+            moves_foreign: AtomicBool::new(topic.spec.foreign == Foreign::DeadLetter),
             owned,
             partition,
             position: AtomicU64::new(start.0),
             state: Mutex::new(State { fed: HashMap::new(), found: Found::from(start), retired: false }),
             knowing: tokio::sync::Mutex::new(()),
-            window,
+            window: topic.spec.dedupe_window,
         }
     }
 
@@ -148,24 +150,30 @@ impl Router {
         self.state.lock().found.known_from()
     }
 
+    /// What becomes of records that are no events, from now on.
+    pub(super) fn set_foreign(&self, foreign: Foreign) {
+        self.moves_foreign.store(foreign == Foreign::DeadLetter, Ordering::Release);
+    }
+
+    /// Whether an event goes to a topic of its own instead of to subscriptions.
+    pub(super) fn moves(&self, event: &Event) -> bool {
+        self.moves_foreign.load(Ordering::Acquire) && is_foreign(event)
+    }
+
     pub(super) fn window(&self) -> Duration {
         self.window
     }
 
     /// Reads until told to stop. An unreachable broker is waited for; loss of data ends the routing of this partition
     /// and is told.
-    pub(super) async fn run(
-        self: Arc<Self>,
-        log: Arc<dyn PartitionLog>,
-        routing: Arc<ArcSwap<Routing>>,
-        observer: Arc<dyn Observer>,
-    ) {
+    pub(super) async fn run(self: Arc<Self>, shared: Arc<Shared>) {
+        let observer = &shared.observer;
         let mut backoff = BACKOFF_MIN;
         let stopping = self.owned.over().clone();
         loop {
             let outcome = tokio::select! {
                 () = stopping.cancelled() => return,
-                outcome = self.read(&log, &routing, &observer, &mut backoff) => outcome,
+                outcome = self.read(&shared, &mut backoff) => outcome,
             };
             let Err(error) = outcome;
             match error.kind() {
@@ -199,18 +207,38 @@ impl Router {
 
     async fn read(
         &self,
-        log: &Arc<dyn PartitionLog>,
-        routing: &ArcSwap<Routing>,
-        observer: &Arc<dyn Observer>,
+        shared: &Shared,
         backoff: &mut Duration,
     ) -> std::result::Result<std::convert::Infallible, Error> {
         let start = self.peek();
-        let (mut window, mut tail) = open_judged(log.as_ref(), &self.partition, start, self.window).await?;
+        let (mut window, mut tail) = open_judged(shared.log.as_ref(), &self.partition, start, self.window).await?;
         loop {
             let batch = tail.next(READ_BYTES).await?;
+            self.move_foreign(shared, &batch.records).await?;
             *backoff = BACKOFF_MIN;
-            self.route(batch.records, tail.position(), &mut window, routing, observer.as_ref());
+            self.route(batch.records, tail.position(), &mut window, &shared.routing, shared.observer.as_ref());
         }
+    }
+
+    /// Writes events that are to go to a topic of their own there, before their place is passed: a crash between the two
+    /// writes them again, as repeats.
+    async fn move_foreign(&self, shared: &Shared, records: &[Stored]) -> Result<()> {
+        for stored in records {
+            let Record::Event(event) = &stored.record else { continue };
+            if !self.moves(event) {
+                continue;
+            }
+            let id = shared.foreign_log(&self.partition.topic, event).await.map_err(|error| {
+                Error::new(ErrorKind::Unavailable, "the topic of records that are no events cannot be had")
+                    .with_source(error)
+            })?;
+            if !self.owned.holds() {
+                let context = format!("{} is not known to be owned here", self.partition.log());
+                return Err(Error::new(ErrorKind::Unavailable, context));
+            }
+            shared.log.append(&id, Record::Event(event.clone())).await?;
+        }
+        Ok(())
     }
 
     fn route(
@@ -236,6 +264,9 @@ impl Router {
             if window.observe(identity(&event), stored.appended_at) {
                 state.found.insert(stored.position);
                 observer.duplicate(self.partition.topic.as_str(), self.partition.number, stored.position, &event);
+                continue;
+            }
+            if self.moves(&event) {
                 continue;
             }
             matched.clear();

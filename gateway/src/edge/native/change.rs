@@ -15,7 +15,7 @@ impl From<ChangeError> for Problem {
             | ChangeError::OtherAttachment { .. }
             | ChangeError::Collision { .. }
             | ChangeError::Exists { .. } => Self::new(Code::Conflict, detail),
-            ChangeError::Partitions { .. } => Self::new(Code::InvalidArgument, detail),
+            ChangeError::Partitions { .. } | ChangeError::LongName { .. } => Self::new(Code::InvalidArgument, detail),
             ChangeError::NotFound { what: "topic", .. } => Self::new(Code::TopicNotFound, detail),
             ChangeError::NotFound { .. } => Self::new(Code::SubscriptionNotFound, detail),
             ChangeError::Commit(error) => Self::from(error),

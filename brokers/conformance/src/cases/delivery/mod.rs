@@ -8,6 +8,7 @@ mod keys;
 mod letters;
 mod order;
 mod restart;
+mod slots;
 mod start;
 
 use super::table;
@@ -58,6 +59,11 @@ pub(super) fn cases() -> Vec<Case> {
         "GRP-39" "a subscription that begins at the end, ahead of what is routed, gets nothing from before" [Reopen] start::ahead_of_the_router;
         "GRP-40" "a subscription that begins amid publishing misses nothing from its first event on" [] start::amid_publishing;
         "GRP-41" "a key whose waiting event was trimmed goes on with what is left of it" [] start::trimmed;
+        "GRP-18" "a process that stands still while its slots are taken over settles nothing when it goes on" [Shared] slots::stands_still;
+        "GRP-50" "partitions of several slots are delivered to several subscriptions, in the order of keys" [Reopen] slots::spread;
+        "GRP-51" "slots that move between two processes under load lose nothing and keep the order of keys" [Shared] slots::moves;
+        "GRP-52" "a subscription that another process creates, changes and removes does here what it says" [Shared] slots::elsewhere;
+        "GRP-53" "what is out when a slot is given up comes again, and what was settled does not" [Shared] slots::handed_over;
         "GRP-60" "dead letters are redriven at the rate that was asked for, over restarts" [Reopen] letters::redrive_rate;
         "GRP-61" "an edited letter is redriven in the place of the one it stands for, which stays as it was" [Reopen] letters::edited;
     }
