@@ -245,6 +245,14 @@ pub const JOURNAL_RETRY_AFTER: Duration = Duration::from_millis(100);
 pub const JOURNAL_RESENDS: u32 = 8;
 /// The first wait between those, doubled each time.
 pub const JOURNAL_RESEND_DELAY: Duration = Duration::from_millis(20);
+/// The longest wait between those: an owner is back well before others take its silence for its end.
+pub const JOURNAL_RESEND_DELAY_MAX: Duration = Duration::from_millis(500);
+/// What a commit in a slot that several processes share waits until its outcome is unknown.
+pub const JOURNAL_COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What one call of a journal to a log that several processes share may take until its outcome is unknown.
+pub const JOURNAL_SHARED_CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// What an owner that is told to close waits for a broker that is away.
+pub const JOURNAL_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What one append, read or other call of a journal to its log may take until its outcome is unknown.
 pub const JOURNAL_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Snapshot frames of a roll that are not yet known accepted.
@@ -253,8 +261,43 @@ pub const JOURNAL_ROLL_FRAMES_IN_FLIGHT: usize = 4;
 pub const JOURNAL_ROLL_ROUNDS: u32 = 4;
 /// How often opening a slot looks again because another owner was at work on it.
 pub const JOURNAL_OPEN_ATTEMPTS: u32 = 8;
+/// How long an owner may act from when it sent the newest frame that it knows accepted.
+pub const CLAIM_LEASE: Duration = Duration::from_millis(1_500);
+/// An owner that has written nothing for so long writes a heartbeat.
+pub const CLAIM_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// How long an owner must be silent, as seen by a process that reads the log to its end, before it is replaced.
+pub const CLAIM_SILENCE: Duration = Duration::from_secs(2);
+/// How much later each candidate for a slot announces itself than the one before it.
+pub const CLAIM_RANK_DELAY: Duration = Duration::from_millis(300);
+/// A process that has read nothing of a slot for so long asks for the end of its log.
+pub const CLAIM_PROBE_INTERVAL: Duration = Duration::from_millis(550);
+/// What the answer to that may take.
+pub const CLAIM_PROBE_TIMEOUT: Duration = Duration::from_millis(400);
+/// Without reading, or an answer that was read up to, for so long a process cannot tell a silent owner from a broker that is
+/// away, and begins to count anew.
+pub const CLAIM_SIGN_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// How long a slot must belong elsewhere before its owner gives it up.
+pub const CLAIM_SETTLE_TIME: Duration = Duration::from_secs(2);
+/// How often a process looks at what has changed around a slot.
+pub const CLAIM_LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How soon a slot that cannot be read is looked for again, doubled each time.
+pub const CLAIM_FIND_DELAY: Duration = Duration::from_millis(100);
+/// The longest wait before that.
+pub const CLAIM_FIND_DELAY_MAX: Duration = Duration::from_millis(500);
+/// When a slot whose records are missing or damaged is looked at again.
+pub const CLAIM_DATA_LOSS_DELAY: Duration = Duration::from_secs(10);
+/// How soon a command is offered again to a slot's owner that was not known or did not own it.
+pub const CLAIM_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// What a slot's owner may take to answer a command before it is offered again.
+pub const CLAIM_CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How often a command follows another process's word for who owns a slot.
+pub const CLAIM_HINTS: u32 = 8;
+/// What leaving waits in all until every slot is given up.
+pub const CLAIM_LEAVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// What work in a slot may take to end before the slot is given up.
 pub const CLAIM_DRAIN_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long a generation that is done with stays for those who follow a slot that several processes share.
+pub const JOURNAL_SEALED_AGE: Duration = Duration::from_secs(10);
 /// Bytes that one read of a slot's log takes.
 pub const JOURNAL_READ_BYTES: usize = 1024 * 1024;
 /// Bytes of a body in one message between gateways; a larger body follows in chunks of that size.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use crate::environment::{Clock, Environment, Random};
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +42,21 @@ pub enum Fault {
     KilledAfter,
 }
 
+/// How a client is connected to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Well.
+    Up,
+    /// Calls fail, appends without being written, though that is not told.
+    Cut,
+    /// Calls wait, as those of a process do that was stopped; appends are written when it goes on.
+    Stalled,
+    /// Appends are written, but nothing is heard of them, and nothing can be read.
+    Deaf,
+    /// What is there can be read, but nothing can be written.
+    Mute,
+}
+
 type Script = Box<dyn FnMut(&LogId, &Record) -> Fault + Send>;
 
 #[derive(Debug, Default)]
@@ -64,19 +80,31 @@ struct Logs {
 pub struct MemoryBroker {
     logs: Arc<Mutex<Logs>>,
     changed: watch::Sender<u64>,
+    exclusive: bool,
     slots: u32,
 }
 
+/// A broker that one process has for itself, with one slot.
 impl Default for MemoryBroker {
     fn default() -> Self {
-        Self { logs: Arc::default(), changed: watch::Sender::new(0), slots: 1 }
+        Self { logs: Arc::default(), changed: watch::Sender::new(0), exclusive: true, slots: 1 }
     }
 }
 
 impl MemoryBroker {
     /// One with so many slots, which several processes may share where there is more than one.
     pub fn with_slots(slots: u32) -> Self {
-        Self { slots, ..Self::default() }
+        Self { slots, exclusive: slots == 1, ..Self::default() }
+    }
+
+    /// One that several processes share, with so many slots.
+    pub fn shared(slots: u32) -> Self {
+        Self { exclusive: false, slots, ..Self::default() }
+    }
+
+    /// The same broker, for clients that are configured for another number of slots.
+    pub fn configured(self, slots: u32) -> Self {
+        Self { slots, ..self }
     }
 
     /// One that leaves out a position of a topic's log around each record, as brokers do that count more than records.
@@ -101,10 +129,12 @@ impl MemoryBroker {
                 record_bytes_max: 1024 * 1024,
                 slots: self.slots,
                 partitions_default: 4,
-                exclusive: self.slots == 1,
+                exclusive: self.exclusive,
             },
             script: Mutex::new(Box::new(script)),
             killed: Arc::new(AtomicBool::new(false)),
+            link: watch::Sender::new(Link::Up),
+            held: Mutex::default(),
         })
     }
 
@@ -177,12 +207,18 @@ impl Logs {
     }
 }
 
+/// An append of a stalled client, and whoever waits for it.
+type Held = (LogId, Record, oneshot::Sender<Result<Appended>>);
+
 /// One process's connection to the broker.
 pub struct MemoryLog {
     broker: MemoryBroker,
     capability: Capability,
     script: Mutex<Script>,
     killed: Arc<AtomicBool>,
+    link: watch::Sender<Link>,
+    /// Appends that wait until a stalled client goes on.
+    held: Mutex<Vec<Held>>,
 }
 
 impl fmt::Debug for MemoryLog {
@@ -201,6 +237,33 @@ impl MemoryLog {
     /// Whether it was killed.
     pub fn killed(&self) -> bool {
         self.killed.load(Ordering::SeqCst)
+    }
+
+    /// Connects it otherwise from now on.
+    pub fn connect(&self, link: Link) {
+        // What was held is written before anything that is asked afterwards.
+        let mut held = self.held.lock();
+        if link != Link::Stalled {
+            for (id, record, answer) in held.drain(..) {
+                // Who asked may be gone.
+                answer.send(self.write(&id, &record)).ok();
+            }
+        }
+        self.link.send_replace(link);
+    }
+
+    /// Waits while the client is stalled, and tells whether it can read then.
+    async fn reads(&self) -> Result<()> {
+        let mut link = self.link.subscribe();
+        loop {
+            self.alive()?;
+            match *link.borrow_and_update() {
+                Link::Up | Link::Mute => return Ok(()),
+                Link::Cut | Link::Deaf => return Err(away()),
+                Link::Stalled => {}
+            }
+            link.changed().await.map_err(|_| dead())?;
+        }
     }
 
     fn alive(&self) -> Result<()> {
@@ -255,6 +318,10 @@ impl MemoryLog {
     }
 }
 
+fn away() -> Error {
+    Error::new(ErrorKind::Unavailable, "the broker cannot be reached")
+}
+
 fn dead() -> Error {
     Error::new(ErrorKind::Closed, "the client was killed")
 }
@@ -266,7 +333,7 @@ impl PartitionLog for MemoryLog {
 
     fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            self.alive()?;
+            self.reads().await?;
             let mut logs = self.broker.logs.lock();
             if let LogSpec::Topic { topic, partitions } = &spec {
                 let more = LogId::Topic { topic: topic.clone(), partition: *partitions };
@@ -284,7 +351,7 @@ impl PartitionLog for MemoryLog {
 
     fn delete(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            self.alive()?;
+            self.reads().await?;
             let mut logs = self.broker.logs.lock();
             for id in spec.logs() {
                 logs.logs.remove(&id);
@@ -295,7 +362,7 @@ impl PartitionLog for MemoryLog {
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>> {
         Box::pin(async move {
-            self.alive()?;
+            self.reads().await?;
             let logs = self.broker.logs.lock();
             Ok(logs.logs.iter().map(|(id, contents)| info(id, contents)).collect())
         })
@@ -303,7 +370,7 @@ impl PartitionLog for MemoryLog {
 
     fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>> {
         Box::pin(async move {
-            self.alive()?;
+            self.reads().await?;
             let logs = self.broker.logs.lock();
             let found = logs.logs.get(id).map(|contents| info(id, contents));
             found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{id} does not exist")))
@@ -311,7 +378,19 @@ impl PartitionLog for MemoryLog {
     }
 
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
-        let result = self.write(id, &record);
+        let link = *self.link.borrow();
+        if link == Link::Stalled {
+            let (answer, answered) = oneshot::channel();
+            self.held.lock().push((id.clone(), record, answer));
+            return Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dead().outcome_unknown())) });
+        }
+        let mut result = match link {
+            Link::Cut | Link::Mute => Err(away().outcome_unknown()),
+            _ => self.write(id, &record),
+        };
+        if link == Link::Deaf {
+            result = Err(away().outcome_unknown());
+        }
         let killed = Arc::clone(&self.killed);
         Box::pin(async move {
             tokio::task::yield_now().await;
@@ -330,6 +409,7 @@ impl PartitionLog for MemoryLog {
                 broker: self.broker.clone(),
                 changed: self.broker.changed.subscribe(),
                 killed: Arc::clone(&self.killed),
+                link: self.link.subscribe(),
                 id: id.clone(),
                 position: from,
             };
@@ -349,7 +429,7 @@ impl PartitionLog for MemoryLog {
 
     fn trim<'a>(&'a self, id: &'a LogId, before: Position) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.alive()?;
+            self.reads().await?;
             if let Some(contents) = self.broker.logs.lock().logs.get_mut(id) {
                 contents.records.retain(|stored| stored.position >= before);
                 contents.begin = contents.begin.max(before.0.min(contents.end));
@@ -372,6 +452,7 @@ struct MemoryTail {
     broker: MemoryBroker,
     changed: watch::Receiver<u64>,
     killed: Arc<AtomicBool>,
+    link: watch::Receiver<Link>,
     id: LogId,
     position: Position,
 }
@@ -382,6 +463,14 @@ impl Tail for MemoryTail {
             loop {
                 if self.killed.load(Ordering::SeqCst) {
                     return Err(dead());
+                }
+                // A reader waits for a broker that is away.
+                if !matches!(*self.link.borrow_and_update(), Link::Up | Link::Mute) {
+                    tokio::select! {
+                        changed = self.link.changed() => changed.map_err(|_| dead())?,
+                        changed = self.changed.changed() => changed.map_err(|_| dead())?,
+                    }
+                    continue;
                 }
                 {
                     self.changed.borrow_and_update();
@@ -409,7 +498,10 @@ impl Tail for MemoryTail {
                         return Ok(Batch { records });
                     }
                 }
-                self.changed.changed().await.map_err(|_| dead())?;
+                tokio::select! {
+                    changed = self.link.changed() => changed.map_err(|_| dead())?,
+                    changed = self.changed.changed() => changed.map_err(|_| dead())?,
+                }
             }
         })
     }
@@ -437,6 +529,42 @@ impl Clock for ManualClock {
 
     fn since_boot(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A clock that goes with the runtime's time, which tests can pause, and that can jump ahead of it.
+#[derive(Debug)]
+pub struct RuntimeClock {
+    begun: Instant,
+    slept: AtomicU64,
+    wall: AtomicU64,
+}
+
+impl Default for RuntimeClock {
+    fn default() -> Self {
+        Self { begun: Instant::now(), slept: AtomicU64::new(0), wall: AtomicU64::new(1_700_000_000_000) }
+    }
+}
+
+impl RuntimeClock {
+    /// The machine was suspended for that long.
+    pub fn sleep(&self, duration: Duration) {
+        self.slept.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// Somebody set the wall clock to that time.
+    pub fn set_wall(&self, unix_milliseconds: u64) {
+        self.wall.store(unix_milliseconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for RuntimeClock {
+    fn unix_milliseconds(&self) -> u64 {
+        self.wall.load(Ordering::SeqCst) + self.since_boot().as_millis() as u64
+    }
+
+    fn since_boot(&self) -> Duration {
+        self.begun.elapsed() + Duration::from_millis(self.slept.load(Ordering::SeqCst))
     }
 }
 

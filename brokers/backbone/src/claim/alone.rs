@@ -6,9 +6,10 @@ use futures_util::future::{join_all, try_join_all};
 use parking_lot::Mutex;
 use tidegate_schemas::limits;
 
+use super::joined::{SLOTS_KEY, slots_command, slots_of};
 use super::{Options, Ownership, Tenant};
 use crate::environment::Environment;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::lane::NodeId;
 use crate::log::PartitionLog;
 use crate::slot::placement::delivery_slots;
@@ -23,9 +24,20 @@ pub(super) struct Alone {
 
 impl Alone {
     pub(super) async fn open(log: Arc<dyn PartitionLog>, environment: &Environment, options: &Options) -> Result<Self> {
-        let slots = log.capability().slots.max(1);
         let open = |slot| Journal::open(Arc::clone(&log), slot, environment.clone(), options.journal.clone());
-        let journals = try_join_all((0..slots).map(open)).await?;
+        let first = open(0).await?;
+        let slots = match first.get(SLOTS_KEY.as_bytes()) {
+            Some(head) => slots_of(&head.value)?,
+            None => {
+                let slots = log.capability().slots.max(1);
+                first.commit(slots_command(slots)).await.map_err(|error| {
+                    Error::new(ErrorKind::Unavailable, "the number of slots cannot be written").with_source(error)
+                })?;
+                slots
+            }
+        };
+        let mut journals = vec![first];
+        journals.extend(try_join_all((1..slots).map(open)).await?);
         // The low bits number the attempts of a node to own a slot.
         let node = NodeId(environment.random.bits() & !0xffff);
         Ok(Self { node, journals, tenant: Mutex::default() })
@@ -112,12 +124,13 @@ mod tests {
             let claims = Claims::alone(broker.client(), environment(round), Options::default()).await.unwrap();
             assert_eq!(claims.slots(), 1);
             let command = Command::new().put("round", Expect::Any, round.to_string());
-            assert_eq!(claims.slot(0).commit(command).await.unwrap().revision, round);
+            // The number of slots is the first thing that is written.
+            assert_eq!(claims.slot(0).commit(command).await.unwrap().revision, round + 1);
             let notes = Arc::new(Notes::default());
             claims.begin(Arc::clone(&notes) as Arc<dyn Tenant>).await;
             let [ownership] = claims.owners()[..] else { panic!("one slot") };
             assert!(ownership.here && ownership.owner.is_some());
-            assert_eq!((ownership.epoch, ownership.revision), (round, round));
+            assert_eq!((ownership.epoch, ownership.revision), (round, round + 1));
             claims.leave().await;
             assert_eq!(*notes.0.lock(), ["acquired 0 held true", "releasing 0"]);
             assert!(!claims.owners()[0].here);

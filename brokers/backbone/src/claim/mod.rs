@@ -2,9 +2,26 @@
 //!
 //! Every process follows every slot, so that reads are local; what a slot's owner does for it, such as delivering its
 //! partitions, is the work of a [`Tenant`]. `docs/SLOT.md` beside this crate has the rules.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`machine`] | when a process may take a slot over, and when it gives one up: pure, with the time as an argument |
+//! | [`balance`] | which process should own which slot: pure |
+//! | [`driver`] | the task of one slot, which does what the machine says |
+//! | [`forward`] | commands on their way to the owner |
+//! | [`alone`], [`joined`] | a process that has its log for itself, and one that shares it |
+//! | [`peers`] | what is needed of the other processes |
 
 mod alone;
+mod balance;
+mod driver;
+mod forward;
+mod joined;
+mod machine;
 pub mod peers;
+mod seat;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +50,7 @@ pub trait Tenant: Send + Sync + fmt::Debug {
 /// How slots are owned.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// How their journals are run.
+    /// How their journals are run. [`Claims::join`] sets what differs on a log that is shared.
     pub journal: slot::Options,
 }
 
@@ -54,8 +71,12 @@ pub struct Ownership {
 
 /// The slots of a cluster as one process sees them, and those among them that it owns.
 #[derive(Debug)]
-pub struct Claims {
-    alone: alone::Alone,
+pub struct Claims(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Alone(alone::Alone),
+    Joined(joined::Joined),
 }
 
 impl Claims {
@@ -66,28 +87,35 @@ impl Claims {
     /// As [`Journal::open`], for any of the slots.
     pub async fn alone(log: Arc<dyn PartitionLog>, environment: Environment, options: Options) -> Result<Arc<Self>> {
         let alone = alone::Alone::open(log, &environment, &options).await?;
-        Ok(Arc::new(Self { alone }))
+        Ok(Arc::new(Self(Kind::Alone(alone))))
     }
 
     /// Takes part in a cluster: follows every slot, and may own the one of the catalogue from now on. Returns when the
-    /// number of slots is known and each was read to its end.
+    /// number of slots is known and each was read to its end. What runs ends with the environment.
     ///
     /// # Errors
-    /// [`ErrorKind::DataLoss`] where a slot's records are missing or damaged, and whatever the log says.
+    /// [`ErrorKind::DataLoss`] where a slot's records are missing or damaged, [`ErrorKind::Misconfigured`] where the log is
+    /// exclusive, and whatever the log says.
     pub async fn join(
         log: Arc<dyn PartitionLog>,
         peers: Arc<dyn Peers>,
         environment: Environment,
         options: Options,
     ) -> Result<Arc<Self>> {
-        drop((peers, environment, options));
-        let context = format!("several gateways cannot share the {} backbone yet", log.capability().broker);
-        Err(Error::new(ErrorKind::Misconfigured, context))
+        if log.capability().exclusive {
+            let context = format!("the {} backbone is for one process, which needs no others", log.capability().broker);
+            return Err(Error::new(ErrorKind::Misconfigured, context));
+        }
+        let joined = joined::Joined::join(log, peers, environment, options).await?;
+        Ok(Arc::new(Self(Kind::Joined(joined))))
     }
 
     /// How many slots the cluster has.
     pub fn slots(&self) -> u32 {
-        self.alone.slots()
+        match &self.0 {
+            Kind::Alone(alone) => alone.slots(),
+            Kind::Joined(joined) => joined.slots(),
+        }
     }
 
     /// A slot, whoever owns it: reads are answered from what was followed here, commits are made by its owner.
@@ -95,22 +123,35 @@ impl Claims {
     /// # Panics
     /// Where there is no such slot: numbers come from [`slot::placement`].
     pub fn slot(&self, slot: u32) -> Arc<dyn SlotHandle> {
-        self.alone.slot(slot)
+        match &self.0 {
+            Kind::Alone(alone) => alone.slot(slot),
+            Kind::Joined(joined) => joined.slot(slot),
+        }
     }
 
-    /// Begins to own slots for delivery: the tenant is told of each that is acquired, now and later. Returns when it has
-    /// been told of those that are owned already.
+    /// Begins to own slots for delivery: the tenant is told of each as it is acquired. A process that is alone has told it
+    /// of all when this returns.
     pub async fn begin(&self, tenant: Arc<dyn Tenant>) {
-        self.alone.begin(tenant).await;
+        match &self.0 {
+            Kind::Alone(alone) => alone.begin(tenant).await,
+            Kind::Joined(joined) => joined.begin(tenant),
+        }
     }
 
     /// Who owns each slot, as far as this process has followed.
     pub fn owners(&self) -> Vec<Ownership> {
-        self.alone.owners()
+        match &self.0 {
+            Kind::Alone(alone) => alone.owners(),
+            Kind::Joined(joined) => joined.owners(),
+        }
     }
 
-    /// Gives up every slot: the tenant drains each, and the next owner need not wait. Nothing is owned afterwards.
+    /// Gives up every slot: the tenant drains each, and the next owner need not wait. Nothing is owned afterwards; slots are
+    /// followed on until the environment stops.
     pub async fn leave(&self) {
-        self.alone.leave().await;
+        match &self.0 {
+            Kind::Alone(alone) => alone.leave().await,
+            Kind::Joined(joined) => joined.leave().await,
+        }
     }
 }

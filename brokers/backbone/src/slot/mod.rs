@@ -18,6 +18,7 @@
 
 pub mod accept;
 pub mod acknowledge;
+pub(crate) mod follow;
 pub mod frame;
 pub mod handle;
 pub mod heads;
@@ -26,8 +27,9 @@ pub mod placement;
 pub mod reader;
 #[cfg(test)]
 mod rules_tests;
+pub(crate) mod state;
 
 pub use handle::SlotHandle;
 pub use journal::{
-    Change, Command, CommandId, CommitError, Committed, Expect, Head, Journal, Options, Step, Watch, Watched,
+    Change, Command, CommandId, CommitError, Committed, Expect, Head, Identity, Journal, Options, Step, Watch, Watched,
 };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_schemas::limits;
 
@@ -10,6 +11,8 @@ use crate::log::{LogId, PartitionLog, Position, Record, Stored};
 use crate::slot::accept::{Acceptor, Broken, Phase, Verdict};
 use crate::slot::frame::{Frame, Generation, HEADER_BYTES, Kind, hash};
 use crate::slot::heads::Heads;
+use crate::slot::journal::Taken;
+use crate::slot::state::State;
 
 /// One generation of a slot, folded up to where it was read.
 #[derive(Clone, Debug)]
@@ -110,6 +113,18 @@ impl Chain {
     /// The slot's state.
     pub fn heads(&self) -> &Heads {
         self.before.as_ref().map_or(&self.current.heads, |before| &before.heads)
+    }
+
+    /// The slot for whoever goes on with it.
+    pub(crate) fn taken(self) -> Taken {
+        let Folded { acceptor, heads, bytes_behind, .. } = self.current;
+        match self.before {
+            None => Taken { acceptor, state: State::new(heads), bytes_behind, unopened: None },
+            Some(before) => {
+                let unopened = Some((before.acceptor, heads));
+                Taken { acceptor, state: State::new(before.heads), bytes_behind, unopened }
+            }
+        }
     }
 }
 
@@ -221,10 +236,20 @@ pub(crate) fn data_loss(id: &LogId, position: Position, broken: &Broken) -> Erro
 
 /// A call of the log that is given up after a while, its outcome being unknown then.
 pub(crate) async fn within<T>(id: &LogId, what: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
-    match tokio::time::timeout(limits::JOURNAL_CALL_TIMEOUT, call).await {
+    within_time(limits::JOURNAL_CALL_TIMEOUT, id, what, call).await
+}
+
+/// The same with another bound.
+pub(crate) async fn within_time<T>(
+    timeout: Duration,
+    id: &LogId,
+    what: &str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(timeout, call).await {
         Ok(result) => result,
         Err(_) => {
-            let context = format!("{id}: {what} took longer than {:?}", limits::JOURNAL_CALL_TIMEOUT);
+            let context = format!("{id}: {what} took longer than {timeout:?}");
             let error = Error::new(ErrorKind::Unavailable, context);
             debug_assert_eq!(error.applied(), Applied::No);
             Err(error.outcome_unknown())

@@ -56,7 +56,7 @@ impl Frame {
     /// # Errors
     /// What is wrong with the bytes, and where.
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
-        let mut read = Reader { bytes, at: 0 };
+        let mut read = Reader::new(bytes);
         let version = read.u8()?;
         if version != VERSION {
             return Err(FrameError::Version { version });
@@ -76,9 +76,7 @@ impl Frame {
         let (slot, epoch, owner) = (read.u32()?, read.u64()?, read.u64()?);
         let (sequence, known, previous_hash) = (read.u64()?, read.u64()?, read.u64()?);
         let kind = body(&mut read, kind)?;
-        if read.at != bytes.len() {
-            return Err(FrameError::Malformed { what: "bytes behind its end", at: read.at });
-        }
+        read.end()?;
         Ok(Self { slot, epoch, owner, sequence, known, previous_hash, kind })
     }
 }
@@ -158,17 +156,17 @@ fn put_generation(out: &mut BytesMut, generation: Generation) {
     out.put_u64_le(generation.suffix);
 }
 
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.put_slice(bytes);
 }
 
 /// None as 0, and a number as one more than it is. No position or revision reaches the largest number.
-fn put_option(out: &mut BytesMut, number: Option<u64>) {
+pub(crate) fn put_option(out: &mut BytesMut, number: Option<u64>) {
     put_varint(out, number.map_or(0, |number| number.saturating_add(1)));
 }
 
-fn put_varint(out: &mut BytesMut, mut number: u64) {
+pub(crate) fn put_varint(out: &mut BytesMut, mut number: u64) {
     while number >= 0x80 {
         out.put_u8(number as u8 | 0x80);
         number >>= 7;
@@ -237,41 +235,55 @@ fn commit(read: &mut Reader<'_>) -> Result<Commit, FrameError> {
     })
 }
 
-struct Reader<'a> {
+/// Bytes that are read from their begin to their end.
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], FrameError> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// Refuses bytes behind what was read.
+    pub(crate) fn end(&self) -> Result<(), FrameError> {
+        if self.at == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(FrameError::Malformed { what: "bytes behind its end", at: self.at })
+        }
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], FrameError> {
         let taken = self.bytes[self.at..].get(..count).ok_or(FrameError::Truncated { at: self.bytes.len() })?;
         self.at += count;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
-    fn u8(&mut self) -> Result<u8, FrameError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, FrameError> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn u16(&mut self) -> Result<u16, FrameError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, FrameError> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    fn u32(&mut self) -> Result<u32, FrameError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, FrameError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    fn u64(&mut self) -> Result<u64, FrameError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, FrameError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    fn bool(&mut self, what: &'static str) -> Result<bool, FrameError> {
+    pub(crate) fn bool(&mut self, what: &'static str) -> Result<bool, FrameError> {
         let at = self.at;
         match self.u8()? {
             0 => Ok(false),
@@ -280,7 +292,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn varint(&mut self) -> Result<u64, FrameError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, FrameError> {
         let at = self.at;
         let mut number = 0_u64;
         for index in 0..VARINT_BYTES {
@@ -300,27 +312,27 @@ impl<'a> Reader<'a> {
         Err(FrameError::Malformed { what: "a number without end", at })
     }
 
-    fn option(&mut self) -> Result<Option<u64>, FrameError> {
+    pub(crate) fn option(&mut self) -> Result<Option<u64>, FrameError> {
         Ok(self.varint()?.checked_sub(1))
     }
 
     /// A copy: what stays in memory must not hold the whole frame there.
-    fn bytes(&mut self) -> Result<Bytes, FrameError> {
+    pub(crate) fn bytes(&mut self) -> Result<Bytes, FrameError> {
         let length = self.varint()?;
         let length = usize::try_from(length).map_err(|_| FrameError::Truncated { at: self.bytes.len() })?;
         Ok(Bytes::copy_from_slice(self.take(length)?))
     }
 
-    fn named(&mut self) -> Result<Named, FrameError> {
+    pub(crate) fn named(&mut self) -> Result<Named, FrameError> {
         Ok(Named { id: CommandId(u128::from_le_bytes(self.array()?)), hash: self.u64()? })
     }
 
-    fn generation(&mut self) -> Result<Generation, FrameError> {
+    pub(crate) fn generation(&mut self) -> Result<Generation, FrameError> {
         Ok(Generation { epoch: self.u64()?, suffix: self.u64()? })
     }
 
     /// A count and as many items. The list grows with what is read, never to what the count claims.
-    fn list<T>(&mut self, item: impl Fn(&mut Self) -> Result<T, FrameError>) -> Result<Vec<T>, FrameError> {
+    pub(crate) fn list<T>(&mut self, item: impl Fn(&mut Self) -> Result<T, FrameError>) -> Result<Vec<T>, FrameError> {
         let count = self.varint()?;
         let mut items = Vec::new();
         for _ in 0..count {

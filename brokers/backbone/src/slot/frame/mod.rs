@@ -1,6 +1,6 @@
 //! The stored format of a slot's log, version 1. `docs/SLOT.md` describes it byte by byte.
 
-mod codec;
+pub(crate) mod codec;
 #[cfg(test)]
 mod tests;
 

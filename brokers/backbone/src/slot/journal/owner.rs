@@ -3,33 +3,39 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use tidegate_schemas::limits;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 use super::judge::{Judged, Overlay};
 use super::roll::{Event, Roll};
-use super::writer::{Outcome, Stop, Writer};
-use super::{Answer, Change, CommitError, Committed, Options, Request, State};
+use super::writer::{Manner, Outcome, Stop, Writer};
+use super::{Answer, CommitError, Committed, Left, Options, Request, Shared};
 use crate::environment::Environment;
+use crate::error::{Error, ErrorKind};
 use crate::log::{LogSpec, PartitionLog};
-use crate::slot::frame::{Commit, Generation, Kind};
+use crate::slot::frame::{Commit, Generation, HEADER_BYTES, Kind};
 use crate::slot::reader::within;
 
 type CommitResult = std::result::Result<Committed, CommitError>;
 
-/// What the owner shares with its handles.
-pub(super) struct Shared {
-    pub(super) state: Arc<RwLock<State>>,
-    pub(super) ended: CancellationToken,
-}
-
 struct Waiter {
     answer: Answer,
     result: CommitResult,
-    /// Whether the frame carries the command itself, or only what the answer rests on.
-    carried: bool,
+    /// What the frame is for the answer.
+    rests: Rests,
+}
+
+/// What the frame that a command waits for is for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rests {
+    /// It carries the command itself.
+    Carried,
+    /// The answer rests on it, and it was sent before the command came: accepted, it does not say that nobody else owns the
+    /// slot by now.
+    Before,
+    /// It was sent after the answer was found: accepted, it says that the answer was true.
+    Behind,
 }
 
 /// A frame of commits that is not known accepted.
@@ -55,6 +61,10 @@ pub(super) struct Owner {
     /// Bytes behind the snapshot at which a roll is tried: more after one that failed.
     roll_at: u64,
     roll: Option<Roll>,
+    /// Answers that are true only where nobody else owns the slot, which is to be shown by a frame that is yet to be sent.
+    unproven: Vec<Waiter>,
+    /// Whether the log is shared, so that signs of life are written.
+    beats: bool,
 }
 
 /// What a request asks beside commits.
@@ -77,10 +87,12 @@ impl Owner {
         options: Options,
         writer: Writer,
         shared: Shared,
+        bytes_behind: u64,
     ) -> Self {
         let revision = shared.state.read().heads.revision();
         Self {
             frame_bytes: options.frame_bytes(log.as_ref()),
+            beats: !log.capability().exclusive,
             roll_at: options.roll_bytes,
             log,
             environment,
@@ -90,28 +102,52 @@ impl Owner {
             flying: VecDeque::new(),
             building: Flying::default(),
             overlay: Overlay::new(revision),
-            bytes_behind: 0,
+            bytes_behind,
             roll: None,
+            unproven: Vec::new(),
         }
     }
 
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>, bytes_behind: u64) {
-        self.bytes_behind = bytes_behind;
-        let (why, closed) = match self.serve(&mut requests).await {
-            Ok(Ended::Abandoned) => (CommitError::Closed, None),
-            Ok(Ended::Close(answer)) => {
-                let why = match self.close(&mut requests).await {
-                    Ok(()) => CommitError::Closed,
-                    Err(stop) => self.fail(stop),
-                };
-                (why, answer)
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let (stopping, closing) = (self.environment.stopping().clone(), self.shared.closing.clone());
+        let endless = self.options.resends_max.is_none();
+        let late = async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = closing.cancelled() => {}
             }
-            Err(stop) => (self.fail(stop), None),
+            if !endless {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(limits::JOURNAL_CLOSE_TIMEOUT).await;
         };
-        {
-            let mut state = self.shared.state.write();
-            state.ended = Some(why.clone());
-            state.watches.close();
+        let ended = tokio::select! {
+            ended = self.work(&mut requests) => Some(ended),
+            () = late => None,
+        };
+        self.shared.lease.end();
+        let mut closed = None;
+        let why = match ended {
+            Some((ended, answer)) => {
+                closed = answer;
+                let consistent = !matches!(ended, Err(Stop::DataLoss(_)));
+                let why = ended.map_or_else(|stop| self.fail(stop), |()| CommitError::Closed);
+                if consistent {
+                    let (acceptor, bytes_behind) = (self.writer.acceptor().clone(), self.bytes_behind);
+                    *self.shared.left.lock() = Some(Left { acceptor, bytes_behind });
+                }
+                why
+            }
+            None => {
+                let waited = limits::JOURNAL_CLOSE_TIMEOUT;
+                let context = format!("the slot was to be closed, and its log did not answer within {waited:?}");
+                self.fail(Stop::GaveUp { possible: true, error: Error::new(ErrorKind::Unavailable, context) })
+            }
+        };
+        // Set once, here.
+        self.shared.why.set(why.clone()).ok();
+        if self.shared.last {
+            self.shared.state.write().watches.close();
         }
         requests.close();
         while let Some(request) = requests.recv().await {
@@ -126,14 +162,32 @@ impl Owner {
         self.shared.ended.cancel();
     }
 
+    /// Serves, and closes where that is asked.
+    async fn work(
+        &mut self,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> (std::result::Result<(), Stop>, Option<oneshot::Sender<()>>) {
+        match self.serve(requests).await {
+            Ok(Ended::Abandoned) => (Ok(()), None),
+            Ok(Ended::Close(answer)) => (self.close(requests).await, answer),
+            Err(stop) => (Err(stop), None),
+        }
+    }
+
     async fn serve(&mut self, requests: &mut mpsc::Receiver<Request>) -> std::result::Result<Ended, Stop> {
         let stopping = self.environment.stopping().clone();
         loop {
             let room = self.writer.out() < self.options.frames_in_flight_max.max(1) as u64;
+            // While a frame is out, another behind it would tell nobody more.
+            let beats = self.beats && self.writer.out() == 0;
+            let beat = self.writer.pushed() + limits::CLAIM_HEARTBEAT_INTERVAL;
             tokio::select! {
                 biased;
                 Some(outcome) = self.writer.outcome(), if self.writer.waits() => self.settle(outcome).await?,
                 Some(event) = rolled(&mut self.roll) => self.step(event).await?,
+                () = until(beat), if beats => {
+                    self.writer.push(Kind::Heartbeat);
+                }
                 request = requests.recv(), if room => match request {
                     None => return Ok(Ended::Abandoned),
                     Some(request) => {
@@ -150,7 +204,28 @@ impl Owner {
                 },
                 () = stopping.cancelled() => return Ok(Ended::Close(None)),
             }
+            self.prove();
             self.consider_roll();
+        }
+    }
+
+    /// Sends the frame that answers rest on which no lease covers.
+    fn prove(&mut self) {
+        if self.unproven.is_empty() || self.writer.out() >= self.options.frames_in_flight_max.max(1) as u64 {
+            return;
+        }
+        let waiters = std::mem::take(&mut self.unproven);
+        let sequence = self.writer.push(Kind::Heartbeat);
+        self.flying.push_back(Flying { sequence, waiters, ..Flying::default() });
+    }
+
+    /// Gives an answer that the state of this owner led to, where it is known to be the slot's state still.
+    fn answer(&mut self, answer: Answer, result: CommitResult) {
+        if matches!(result, Err(CommitError::Conflict { .. })) && !self.shared.lease.holds() {
+            self.unproven.push(Waiter { answer, result, rests: Rests::Behind });
+        } else {
+            // Who asked may be gone.
+            answer.send(result).ok();
         }
     }
 
@@ -190,19 +265,16 @@ impl Owner {
 
     fn place(&mut self, judged: Judged, bytes: usize, answer: Answer) {
         match judged {
-            Judged::Now(result) => {
-                answer.send(result).ok();
-            }
+            Judged::Now(result) => self.answer(answer, result),
             Judged::After(sequence, result) => {
-                let waiter = Waiter { answer, result, carried: false };
                 match self.flying.iter_mut().find(|flying| flying.sequence == sequence) {
-                    Some(flying) => flying.waiters.push(waiter),
-                    None => self.building.waiters.push(waiter),
+                    Some(flying) => flying.waiters.push(Waiter { answer, result, rests: Rests::Before }),
+                    None => self.building.waiters.push(Waiter { answer, result, rests: Rests::Behind }),
                 }
             }
             Judged::Write(commit) => {
                 let result = Ok(Committed { revision: commit.revision, repeated: false });
-                self.building.waiters.push(Waiter { answer, result, carried: true });
+                self.building.waiters.push(Waiter { answer, result, rests: Rests::Carried });
                 self.building.commits.push(commit);
                 self.building.bytes += bytes;
             }
@@ -244,32 +316,32 @@ impl Owner {
 
     /// Carries out what is known accepted, and only then answers.
     fn land(&mut self, accepted: &[u64]) -> std::result::Result<(), Stop> {
+        self.shared.lease.renew(self.writer.accepted_sent());
         for sequence in accepted {
             if self.flying.front().is_none_or(|flying| flying.sequence != *sequence) {
+                // A sign of life, or the Seal: next to nothing, but years of heartbeats are to be rolled away as well.
+                self.bytes_behind += HEADER_BYTES as u64;
                 continue;
             }
             let Some(flying) = self.flying.pop_front() else { continue };
             let mut state = self.shared.state.write();
-            let State { heads, watches, .. } = &mut *state;
             for commit in &flying.commits {
-                if let Err(broken) = heads.commit(commit) {
+                if let Err(broken) = state.commit(commit) {
                     let context = format!("revision {} does not follow from the state", commit.revision);
-                    let error = crate::Error::new(crate::ErrorKind::DataLoss, context).with_source(broken);
-                    return Err(Stop::DataLoss(error));
+                    return Err(Stop::DataLoss(Error::new(ErrorKind::DataLoss, context).with_source(broken)));
                 }
                 self.overlay.landed(flying.sequence, commit);
-                for operation in &commit.operations {
-                    let value = if let Change::Put(value) = &operation.change { Some(value) } else { None };
-                    watches.changed(&operation.key, commit.revision, value);
-                    if let Some(roll) = &mut self.roll {
-                        roll.changed(&operation.key);
-                    }
+                if let Some(roll) = &mut self.roll {
+                    commit.operations.iter().for_each(|operation| roll.changed(&operation.key));
                 }
             }
             drop(state);
             self.bytes_behind += flying.bytes as u64;
-            for waiter in flying.waiters {
-                waiter.answer.send(waiter.result).ok();
+            for Waiter { answer, result, rests } in flying.waiters {
+                match rests {
+                    Rests::Carried | Rests::Behind => drop(answer.send(result)),
+                    Rests::Before => self.answer(answer, result),
+                }
             }
         }
         Ok(())
@@ -285,7 +357,12 @@ impl Owner {
         }
         let acceptor = self.writer.acceptor();
         let generation = Generation { epoch: acceptor.epoch(), suffix: self.environment.random.bits() };
-        self.roll = Some(Roll::new(&self.log, acceptor, generation, &state.heads, self.frame_bytes));
+        let manner = Manner {
+            clock: Arc::clone(&self.environment.clock),
+            call_timeout: self.options.call_timeout,
+            resends_max: self.options.resends_max,
+        };
+        self.roll = Some(Roll::new(&self.log, acceptor, generation, &state.heads, self.frame_bytes, &manner));
     }
 
     async fn step(&mut self, event: Event) -> std::result::Result<(), Stop> {
@@ -313,7 +390,8 @@ impl Owner {
         let Some(roll) = self.roll.take() else { return Ok(()) };
         let sealed = self.writer.acceptor().generation();
         let (rest, opened) = roll.rest(self.writer.acceptor(), &self.shared.state.read().heads);
-        self.writer = roll.finish(rest, opened).await?;
+        self.writer = roll.finish(rest, opened, self.options.resends_max).await?;
+        self.shared.lease.renew(self.writer.accepted_sent());
         self.bytes_behind = 0;
         self.roll_at = self.options.roll_bytes;
         self.delete(sealed);
@@ -323,7 +401,16 @@ impl Owner {
     /// Deletes a generation beside the owner's work. What stays is deleted when the slot is opened the next time.
     fn delete(&self, generation: Generation) {
         let (log, id) = (Arc::clone(&self.log), generation.log(self.writer.acceptor().slot()));
+        let followed = self.beats;
+        let stopping = self.environment.stopping().clone();
         self.environment.spawn(async move {
+            if followed {
+                // Those who follow it are to read the Seal, and not the whole slot again.
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    () = tokio::time::sleep(limits::JOURNAL_SEALED_AGE) => {}
+                }
+            }
             let mut delay = limits::JOURNAL_RESEND_DELAY;
             for _ in 0..limits::JOURNAL_RESENDS {
                 match within(&id, "deleting it", log.delete(LogSpec::Single(id.clone()))).await {
@@ -347,6 +434,12 @@ impl Owner {
             also.extend(self.take(request, requests));
         }
         self.drain().await?;
+        while !self.unproven.is_empty() {
+            self.prove();
+            self.drain().await?;
+        }
+        // Whoever reads the Release announces at once.
+        self.shared.lease.end();
         self.writer.push(Kind::Release);
         self.drain().await?;
         if let Some(roll) = self.roll.take() {
@@ -370,15 +463,18 @@ impl Owner {
             }
         };
         tracing::warn!(slot = self.writer.acceptor().slot(), %why, "gives the slot up");
-        let building = std::mem::take(&mut self.building);
-        for flying in self.flying.drain(..).chain([building]) {
-            for waiter in flying.waiters {
-                let error = if waiter.carried { &carried } else { &why };
-                waiter.answer.send(Err(error.clone())).ok();
-            }
+        let flying = self.flying.drain(..).chain([std::mem::take(&mut self.building)]);
+        let waiters = flying.flat_map(|flying| flying.waiters).chain(std::mem::take(&mut self.unproven));
+        for waiter in waiters {
+            let error = if waiter.rests == Rests::Carried { &carried } else { &why };
+            waiter.answer.send(Err(error.clone())).ok();
         }
         why
     }
+}
+
+async fn until(moment: Instant) {
+    tokio::time::sleep_until(moment).await;
 }
 
 /// The next event of a roll; never one where none is under way.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_schemas::limits;
 
-use super::writer::{Begun, Outcome, Stop, Writer};
+use super::writer::{Begun, Manner, Outcome, Stop, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{BoxFuture, LogSpec, PartitionLog};
 use crate::slot::accept::Acceptor;
 use crate::slot::frame::{Frame, Generation, HEADER_BYTES, Kind, Part, PartCommand, PartHead};
 use crate::slot::heads::{Cursor, Heads};
 use crate::slot::reader::within;
+use crate::slot::state::State;
 
 /// A roll under way.
 pub(super) struct Roll {
@@ -43,6 +44,7 @@ impl Roll {
         generation: Generation,
         heads: &Heads,
         frame_bytes: usize,
+        manner: &Manner,
     ) -> Self {
         let mut cursor = Cursor::default();
         let part = heads.snapshot(&mut cursor, frame_bytes).unwrap_or_default();
@@ -56,11 +58,13 @@ impl Roll {
             previous_hash: generation.genesis(slot),
             kind: Kind::Snapshot(part),
         };
+        // Until the Seal a generation that cannot be written ends the roll and nothing else.
+        let manner = Manner { resends_max: Some(limits::JOURNAL_RESENDS), ..manner.clone() };
         let log = Arc::clone(log);
         let starting = async move {
             let id = generation.log(slot);
             within(&id, "creating it", log.create(LogSpec::Single(id.clone()))).await?;
-            match Writer::begin(log, Acceptor::new(slot, generation), first).await? {
+            match Writer::begin(log, Acceptor::new(slot, generation), first, manner).await? {
                 Begun::Owner(writer) => Ok(*writer),
                 Begun::Void | Begun::Fenced { .. } => {
                     Err(Error::new(ErrorKind::Conflict, format!("{id} was begun by another owner")))
@@ -105,7 +109,7 @@ impl Roll {
     }
 
     /// Draws what follows and writes more; gives whether only the last step is left.
-    pub(super) async fn step(&mut self, event: Event, heads: &parking_lot::RwLock<super::State>) -> Result<bool> {
+    pub(super) async fn step(&mut self, event: Event, heads: &parking_lot::RwLock<State>) -> Result<bool> {
         let mut accepted = Vec::new();
         match event {
             Event::Started(writer) => self.writer = Some((*writer)?),
@@ -154,11 +158,17 @@ impl Roll {
     }
 
     /// Writes the rest; gives the writer of the generation that goes on.
-    pub(super) async fn finish(mut self, rest: Vec<Part>, opened: Kind) -> std::result::Result<Writer, Stop> {
+    pub(super) async fn finish(
+        mut self,
+        rest: Vec<Part>,
+        opened: Kind,
+        resends_max: Option<u32>,
+    ) -> std::result::Result<Writer, Stop> {
         let Some(mut writer) = self.writer.take() else {
             let error = Error::new(ErrorKind::Closed, "a generation was sealed for one that was never begun");
             return Err(Stop::GaveUp { possible: true, error });
         };
+        writer.resend(resends_max);
         write(&mut writer, rest).await?;
         writer.push(opened);
         writer.drain(&mut Vec::new()).await?;

@@ -68,22 +68,22 @@ impl Watch {
     }
 }
 
-/// All watches of a journal.
+/// All watches of a slot.
 #[derive(Debug, Default)]
-pub(super) struct Watches {
+pub(crate) struct Watches {
     watches: Vec<Weak<Shared>>,
     closed: bool,
 }
 
 impl Watches {
-    pub(super) fn add(&mut self, prefix: Bytes) -> Watch {
+    pub(crate) fn add(&mut self, prefix: Bytes) -> Watch {
         let queue = Queue { closed: self.closed, ..Queue::default() };
         let shared = Arc::new(Shared { prefix, queue: Mutex::new(queue), notify: Notify::new() });
         self.watches.push(Arc::downgrade(&shared));
         Watch { shared }
     }
 
-    pub(super) fn changed(&mut self, key: &Bytes, revision: u64, value: Option<&Bytes>) {
+    pub(crate) fn changed(&mut self, key: &Bytes, revision: u64, value: Option<&Bytes>) {
         self.watches.retain(|watch| {
             let Some(shared) = watch.upgrade() else { return false };
             if key.starts_with(&shared.prefix) {
@@ -101,7 +101,20 @@ impl Watches {
         });
     }
 
-    pub(super) fn close(&mut self) {
+    /// What was told before is not to be relied on: all are to read again.
+    pub(crate) fn rescan(&mut self) {
+        self.watches.retain(|watch| {
+            let Some(shared) = watch.upgrade() else { return false };
+            let mut queue = shared.queue.lock();
+            queue.changes.clear();
+            queue.rescan = true;
+            drop(queue);
+            shared.notify.notify_one();
+            true
+        });
+    }
+
+    pub(crate) fn close(&mut self) {
         self.closed = true;
         for shared in self.watches.drain(..).filter_map(|watch| watch.upgrade()) {
             shared.queue.lock().closed = true;

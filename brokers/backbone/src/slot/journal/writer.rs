@@ -1,19 +1,23 @@
 //! Writing one generation: frames in order, and which of them are known accepted.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidegate_schemas::limits;
+use tokio::time::Instant;
 
+use crate::environment::Clock;
 use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::log::{Appended, BoxFuture, LogId, PartitionLog, Position, Record};
 use crate::slot::accept::{Acceptor, Link, Phase, Verdict};
 use crate::slot::acknowledge::{Progress, Told, Window};
 use crate::slot::frame::{Frame, Kind, hash};
-use crate::slot::reader::{data_loss, decode, within};
+use crate::slot::reader::{data_loss, decode, within_time};
 
 /// Why an owner writes no more.
 #[derive(Debug)]
@@ -48,6 +52,18 @@ pub(super) type Outcome = (u64, Result<Appended>);
 struct Flight {
     bytes: Bytes,
     link: Link,
+    /// When it was sent first, since the machine booted.
+    sent: Duration,
+}
+
+/// How a log is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Manner {
+    pub(super) clock: Arc<dyn Clock>,
+    /// What one call may take until its outcome is unknown.
+    pub(super) call_timeout: Duration,
+    /// How often a frame is sent again; none for as long as it takes.
+    pub(super) resends_max: Option<u32>,
 }
 
 /// The writing end of one generation, for one owner.
@@ -64,12 +80,23 @@ pub(super) struct Writer {
     /// Whether a frame that is out can stand in the log.
     possible: bool,
     last_error: Option<Error>,
+    manner: Manner,
+    /// When the newest frame that is known accepted was sent, since the machine booted.
+    accepted_sent: Duration,
+    /// When a frame was sent last.
+    pushed: Instant,
 }
 
 impl Writer {
     /// Appends the first frame of an epoch (an Announce, or the first snapshot frame of a generation) behind what the
     /// acceptor has read, and reads it back.
-    pub(super) async fn begin(log: Arc<dyn PartitionLog>, mut acceptor: Acceptor, first: Frame) -> Result<Begun> {
+    pub(super) async fn begin(
+        log: Arc<dyn PartitionLog>,
+        mut acceptor: Acceptor,
+        first: Frame,
+        manner: Manner,
+    ) -> Result<Begun> {
+        let (sent, pushed, timeout) = (manner.clock.since_boot(), Instant::now(), manner.call_timeout);
         let id = acceptor.generation().log(acceptor.slot());
         let bytes = first.encode();
         let mut delay = limits::JOURNAL_RESEND_DELAY;
@@ -77,10 +104,10 @@ impl Writer {
         for _ in 0..limits::JOURNAL_RESENDS {
             // Whatever the append tells, only the log says whether and where the frame counts.
             let append = log.append(&id, Record::Frame(bytes.clone()));
-            if let Err(error) = within(&id, "appending to it", append).await {
+            if let Err(error) = within_time(timeout, &id, "appending to it", append).await {
                 last_error = Some(error);
             }
-            match read(log.as_ref(), &id, &mut acceptor, &mut |_| ()).await {
+            match read(log.as_ref(), &id, &mut acceptor, timeout, &mut |_| ControlFlow::Continue(())).await {
                 Ok(()) => {}
                 Err(error) if unreadable(&error) => return Err(error),
                 Err(error) => last_error = Some(error),
@@ -100,6 +127,9 @@ impl Writer {
                     outcomes: FuturesUnordered::new(),
                     possible: false,
                     last_error: None,
+                    manner,
+                    accepted_sent: sent,
+                    pushed,
                 })));
             }
             if acceptor.epoch() > first.epoch {
@@ -109,8 +139,7 @@ impl Writer {
             if void || matches!(acceptor.phase(), Phase::Sealed(_)) {
                 return Ok(Begun::Void);
             }
-            tokio::time::sleep(delay).await;
-            delay *= 2;
+            pause(&mut delay).await;
         }
         Err(last_error.unwrap_or_else(|| {
             Error::new(ErrorKind::Unavailable, format!("{id} took an append again and again but does not show it"))
@@ -132,15 +161,33 @@ impl Writer {
         let bytes = frame.encode();
         self.last_hash = hash(&bytes);
         let link = frame.link(self.last_hash);
+        let sent = self.manner.clock.since_boot();
+        self.pushed = Instant::now();
         self.append(sequence, &bytes);
-        self.flights.push_back(Flight { bytes, link });
+        self.flights.push_back(Flight { bytes, link, sent });
         sequence
+    }
+
+    /// From now on frames are sent again for as long as it takes, or so often.
+    pub(super) fn resend(&mut self, resends_max: Option<u32>) {
+        self.manner.resends_max = resends_max;
+    }
+
+    /// When the newest frame that is known accepted was sent, since the machine booted.
+    pub(super) fn accepted_sent(&self) -> Duration {
+        self.accepted_sent
+    }
+
+    /// When a frame was sent last.
+    pub(super) fn pushed(&self) -> Instant {
+        self.pushed
     }
 
     fn append(&self, sequence: u64, bytes: &Bytes) {
         let id = self.id.clone();
-        let call = self.log.append(&id, Record::Frame(bytes.clone()));
-        self.outcomes.push(Box::pin(async move { (sequence, within(&id, "appending to it", call).await) }));
+        let (call, timeout) = (self.log.append(&id, Record::Frame(bytes.clone())), self.manner.call_timeout);
+        let outcome = async move { (sequence, within_time(timeout, &id, "appending to it", call).await) };
+        self.outcomes.push(Box::pin(outcome));
     }
 
     /// The sequence of the next frame that is pushed.
@@ -215,7 +262,10 @@ impl Writer {
                 Progress::Accepted { sequence, position } => {
                     let Some(flight) = self.flights.pop_front() else { return Ok(false) };
                     match self.acceptor.accept(&flight.link, position) {
-                        Verdict::Accepted => accepted.push(sequence),
+                        Verdict::Accepted => {
+                            self.accepted_sent = self.accepted_sent.max(flight.sent);
+                            accepted.push(sequence);
+                        }
                         verdict => {
                             let context = format!(
                                 "{}: frame {sequence}, told at position {position}, is {verdict:?} by the accept rule",
@@ -232,7 +282,8 @@ impl Writer {
     /// Reads the log from the last frame that was relied on to its end, and sends again what is not there.
     pub(super) async fn read_back(&mut self, accepted: &mut Vec<u64>) -> std::result::Result<(), Stop> {
         let mut delay = limits::JOURNAL_RESEND_DELAY;
-        for attempt in 0..=limits::JOURNAL_RESENDS {
+        let mut attempt = 0;
+        while self.manner.resends_max.is_none_or(|max| attempt <= max) {
             // What was sent has told its outcome before the log's end is asked for, so that reading up to it finds every
             // frame that was acknowledged.
             while let Some(outcome) = self.outcomes.next().await {
@@ -245,8 +296,7 @@ impl Writer {
                 }
                 Ok(()) => {
                     if attempt > 0 {
-                        tokio::time::sleep(delay).await;
-                        delay *= 2;
+                        pause(&mut delay).await;
                     }
                     tracing::debug!(log = %self.id, frames = self.out(), attempt, "sending frames again");
                     let first = self.window.known() + 1;
@@ -259,11 +309,17 @@ impl Writer {
                     if let ErrorKind::Fenced { epoch } = error.kind() {
                         return Err(Stop::Fenced { epoch: *epoch });
                     }
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Closed)
+                        && self.manner.resends_max.is_none()
+                    {
+                        // Waiting does not bring a log back: another owner has rolled, or it was lost.
+                        return Err(Stop::GaveUp { possible: self.possible, error });
+                    }
                     self.last_error = Some(error);
-                    tokio::time::sleep(delay).await;
-                    delay *= 2;
+                    pause(&mut delay).await;
                 }
             }
+            attempt += 1;
         }
         let error = self.last_error.take().unwrap_or_else(|| {
             Error::new(ErrorKind::Unavailable, format!("{} does not show frames that it took", self.id))
@@ -274,16 +330,22 @@ impl Writer {
     async fn read(&mut self, accepted: &mut Vec<u64>) -> Result<()> {
         let (epoch, owner) = (self.acceptor.epoch(), self.acceptor.owner());
         let (flights, mut known, mut impersonated) = (&mut self.flights, self.window.known(), None);
-        let result = read(self.log.as_ref(), &self.id, &mut self.acceptor, &mut |link| {
-            if link.epoch == epoch && Some(link.owner) == owner {
-                // Frames are recognised by what they hold: one of this place with other content is not this owner's.
-                if flights.pop_front().is_none_or(|flight| flight.link.hash != link.hash) || impersonated.is_some() {
-                    impersonated = Some(link.sequence);
-                    return;
-                }
-                known = link.sequence;
-                accepted.push(link.sequence);
+        let (timeout, accepted_sent) = (self.manner.call_timeout, &mut self.accepted_sent);
+        let result = read(self.log.as_ref(), &self.id, &mut self.acceptor, timeout, &mut |link| {
+            if link.epoch != epoch || Some(link.owner) != owner {
+                // The next owner's Announce: whoever goes on from here, as its follower, reads the rest.
+                return ControlFlow::Break(());
             }
+            // Frames are recognised by what they hold: one of this place with other content is not this owner's.
+            match flights.pop_front().filter(|flight| flight.link.hash == link.hash && impersonated.is_none()) {
+                Some(flight) => {
+                    known = link.sequence;
+                    *accepted_sent = flight.sent.max(*accepted_sent);
+                    accepted.push(link.sequence);
+                }
+                None => impersonated = Some(link.sequence),
+            }
+            ControlFlow::Continue(())
         })
         .await;
         if let Some(sequence) = impersonated {
@@ -301,20 +363,27 @@ impl Writer {
     }
 }
 
+/// Waits, longer each time.
+async fn pause(delay: &mut Duration) {
+    tokio::time::sleep(*delay).await;
+    *delay = (*delay * 2).min(limits::JOURNAL_RESEND_DELAY_MAX);
+}
+
 /// Whether reading again cannot help: the records are lost, damaged, or of a version that is not known.
 fn unreadable(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::DataLoss | ErrorKind::Misconfigured | ErrorKind::PositionLost { .. })
 }
 
 /// Reads the log to its end as it is now, behind what the acceptor has read, after comparing the last frame that was relied
-/// on: a broker that lost a tail and refilled it is caught here.
+/// on: a broker that lost a tail and refilled it is caught here. `accepted` says of each accepted frame whether to read on.
 async fn read(
     log: &dyn PartitionLog,
     id: &LogId,
     acceptor: &mut Acceptor,
-    accepted: &mut (dyn FnMut(&Link) + Send),
+    timeout: Duration,
+    accepted: &mut (dyn FnMut(&Link) -> ControlFlow<()> + Send),
 ) -> Result<()> {
-    let info = within(id, "asking for its end", log.info(id)).await?;
+    let info = within_time(timeout, id, "asking for its end", log.info(id)).await?;
     let relied = acceptor.last_position();
     let lost = |position: Position, what: &str| {
         Error::new(ErrorKind::DataLoss, format!("{id}: the record at position {position}, which was relied on, {what}"))
@@ -326,10 +395,10 @@ async fn read(
     if from >= info.end {
         return Ok(());
     }
-    let mut tail = within(id, "following it", log.tail(id, from)).await?;
+    let mut tail = within_time(timeout, id, "following it", log.tail(id, from)).await?;
     let mut compared = relied.is_none();
     while tail.position() < info.end {
-        let batch = within(id, "reading it", tail.next(limits::JOURNAL_READ_BYTES)).await?;
+        let batch = within_time(timeout, id, "reading it", tail.next(limits::JOURNAL_READ_BYTES)).await?;
         for stored in &batch.records {
             let (frame, bytes) = decode(id.clone(), stored)?;
             let link = frame.link(hash(bytes));
@@ -348,7 +417,7 @@ async fn read(
             }
             match acceptor.accept(&link, stored.position) {
                 Verdict::Broken(broken) => return Err(data_loss(id, stored.position, &broken)),
-                Verdict::Accepted => accepted(&link),
+                Verdict::Accepted if accepted(&link).is_break() => return Ok(()),
                 _ => {}
             }
         }

@@ -90,7 +90,7 @@ async fn converge(faults: Vec<Fault>, commands: Vec<(u8, bool)>, at_once: usize,
                 }
             }
             missing = left;
-            if journal.ended.is_cancelled() {
+            if journal.shared.ended.is_cancelled() {
                 crashes += 1;
             } else {
                 owned = Some(journal);

@@ -1,4 +1,5 @@
 mod faults;
+mod leases;
 mod rolls;
 mod semantics;
 
@@ -36,6 +37,6 @@ fn kind_of(record: &Record) -> Kind {
 async fn same_as_replayed(broker: &MemoryBroker, journal: &Journal) {
     let log: Arc<dyn PartitionLog> = broker.client();
     let chain = replay(&log, 0).await.unwrap().unwrap();
-    let state = journal.state.read();
+    let state = journal.shared.state.read();
     assert!(*chain.heads() == state.heads, "replayed {:?}, owned {:?}", chain.heads(), state.heads);
 }
