@@ -91,14 +91,15 @@ impl Claims {
     }
 
     /// Takes part in a cluster: follows every slot, and may own the one of the catalogue from now on. Returns when the
-    /// number of slots is known and each was read to its end. What runs ends with the environment.
+    /// number of slots is known and each was read to its end. `peers` is [`crate::request::Requests`], unless a test has others.
+    /// What runs ends with the environment.
     ///
     /// # Errors
     /// [`ErrorKind::DataLoss`] where a slot's records are missing or damaged, [`ErrorKind::Misconfigured`] where the log is
     /// exclusive, and whatever the log says.
     pub async fn join(
         log: Arc<dyn PartitionLog>,
-        peers: Arc<dyn Peers>,
+        peers: impl Peers + 'static,
         environment: Environment,
         options: Options,
     ) -> Result<Arc<Self>> {
@@ -106,7 +107,7 @@ impl Claims {
             let context = format!("the {} backbone is for one process, which needs no others", log.capability().broker);
             return Err(Error::new(ErrorKind::Misconfigured, context));
         }
-        let joined = joined::Joined::join(log, peers, environment, options).await?;
+        let joined = joined::Joined::join(log, Arc::new(peers), environment, options).await?;
         Ok(Arc::new(Self(Kind::Joined(joined))))
     }
 

@@ -1,13 +1,18 @@
 //! What ownership of slots needs of the other gateways: who lives, and one kind of call.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use std::sync::Arc;
 
+use crate::error::Applied;
 use crate::lane::NodeId;
 use crate::log::BoxFuture;
+use crate::request::{self, Requests, To};
+
+/// The service under which commands are sent to a slot's owner.
+pub const SERVICE: &str = "slot";
 
 /// The other gateways as [`super::Claims`] sees them.
 pub trait Peers: Send + Sync + fmt::Debug {
@@ -45,4 +50,31 @@ pub enum CallError {
         /// Why.
         reason: String,
     },
+}
+
+impl Peers for Requests {
+    fn node(&self) -> NodeId {
+        Self::node(self)
+    }
+
+    fn members(&self) -> Vec<NodeId> {
+        Self::members(self).iter().map(|member| member.node).collect()
+    }
+
+    fn serve(&self, handler: Arc<dyn Handler>) {
+        let answer = move |request: request::Request| {
+            let handler = Arc::clone(&handler);
+            async move { Ok(handler.answer(request.body).await) }
+        };
+        Self::serve(self, SERVICE, Arc::new(answer));
+    }
+
+    fn call(&self, node: NodeId, body: Bytes, timeout: Duration) -> BoxFuture<'_, Result<Bytes, CallError>> {
+        Box::pin(async move {
+            Self::call(self, To::Node(node), SERVICE, body, timeout).await.map_err(|error| match error.applied() {
+                Applied::No => CallError::NotMade { reason: error.to_string() },
+                Applied::Unknown => CallError::NotAnswered { reason: error.to_string() },
+            })
+        })
+    }
 }

@@ -1,6 +1,7 @@
 //! Several processes of a cluster in one, on one broker in memory, whose connections and lane can be cut.
 
 mod faults;
+mod lanes;
 mod moves;
 
 use std::collections::BTreeMap;
@@ -136,7 +137,7 @@ impl Cluster {
             Environment::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(SeededRandom::new(self.began)));
         let (log, deaf) = (self.broker.client(), Arc::default());
         let lane = Lane { node: id, lanes: self.lanes.clone(), deaf: Arc::clone(&deaf) };
-        let joining = Claims::join(Arc::clone(&log) as _, Arc::new(lane), environment.clone(), options);
+        let joining = Claims::join(Arc::clone(&log) as _, lane, environment.clone(), options);
         let claims = joining.await.unwrap();
         let worker = Arc::<Worker>::default();
         claims.begin(Arc::clone(&worker) as Arc<dyn Tenant>).await;

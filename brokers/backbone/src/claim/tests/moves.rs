@@ -88,7 +88,7 @@ async fn the_number_of_slots_is_that_with_which_the_cluster_began() {
         (Lane { node: NodeId(99 << 16), lanes: Lanes::default(), deaf: Arc::default() }, cluster.broker.client());
     cluster.broker.remove(&crate::LogId::Slot { slot: 2, epoch: 0, suffix: 0 });
     let environment = cluster.nodes[0].environment.child();
-    let refused = Claims::join(log, Arc::new(lane), environment, Options::default()).await.unwrap_err();
+    let refused = Claims::join(log, lane, environment, Options::default()).await.unwrap_err();
     assert_eq!(*refused.kind(), ErrorKind::DataLoss, "{refused}");
 }
 
