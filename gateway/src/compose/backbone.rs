@@ -28,7 +28,10 @@ impl fmt::Debug for Opened {
 }
 
 /// Opens the backbone that is named.
-pub(super) async fn open(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
+///
+/// # Errors
+/// What the adapter says, or that this binary has none for it.
+pub async fn open(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
     match &backbone.url {
         BackboneUrl::Embedded { path } => embedded::open(path, environment),
         _ => Err(unfit(backbone)),

@@ -34,7 +34,7 @@ use crate::telemetry::{Metrics, logging};
 use tidegate_resources::config;
 use tidegate_resources::{self as resources, Diagnostic, Resources};
 
-pub use backbone::Opened;
+pub use backbone::{Opened, open as open_backbone};
 use tenancy::Tenancy;
 use watch::Watch;
 

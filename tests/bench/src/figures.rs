@@ -37,6 +37,11 @@ impl Figures {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
     }
 
+    /// Both of each round together.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one + other).collect())
+    }
+
     /// The smaller one of both in each round.
     pub(crate) fn lower(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one.min(*other)).collect())
@@ -77,6 +82,7 @@ mod tests {
         let hundred: Figures = (0..=100).map(f64::from).collect();
         assert_eq!((hundred.quantile(0.5), hundred.quantile(0.99), hundred.quantile(1.0)), (50.0, 99.0, 100.0));
         assert_eq!(of(&[6.0, 9.0]).ratio(&of(&[3.0, 9.0])).text(1), "1.5 (1.0 .. 2.0)");
+        assert_eq!(of(&[6.0, 9.0]).plus(&of(&[1.0, 3.0])).text(0), "10 (7 .. 12)");
         assert_eq!(of(&[6.0, 9.0]).lower(&of(&[7.0, 3.0])).text(0), "4 (3 .. 6)");
     }
 }

@@ -9,6 +9,7 @@
     reason = "measurements run beside the product: they read real clocks, start threads and print"
 )]
 
+mod brokers;
 mod commit;
 mod connections;
 mod durable;
@@ -55,6 +56,14 @@ enum Command {
     Connections(Connections),
     /// Many times the sustainable rate: goodput, refusals, memory, and the way back
     Overload(Overload),
+    /// Publishes and deliveries a second of the primitives, against the broker's client library
+    Backbone(Backbone),
+    /// Slot commits a second, against appends of the broker's client library
+    Slots(brokers::OnBroker),
+    /// Time of a commit that another gateway asks for, and what it is made of
+    Forwarded(brokers::OnBroker),
+    /// What a gateway with many topics costs while nothing happens
+    Rest(brokers::Rest),
     /// One gateway under load, for a profiler
     Load(Load),
     /// Serves as the gateway does, but acknowledges events without storing them
@@ -179,6 +188,15 @@ struct Overload {
 }
 
 #[derive(Args, Debug)]
+struct Backbone {
+    #[command(flatten)]
+    on: brokers::OnBroker,
+    /// Events that are read from the beginning
+    #[arg(long, default_value_t = 100_000)]
+    events: usize,
+}
+
+#[derive(Args, Debug)]
 struct Connections {
     #[command(flatten)]
     common: Common,
@@ -223,6 +241,10 @@ fn main() -> Result<(), Failure> {
                 overload::run(&common, plan)
             })
         }
+        Command::Backbone(arguments) => brokers::primitives(&arguments.on, arguments.events),
+        Command::Slots(arguments) => brokers::slots(&arguments),
+        Command::Forwarded(arguments) => brokers::forwarded(&arguments),
+        Command::Rest(arguments) => brokers::rest(&arguments),
         Command::Load(arguments) => {
             durable::load(&arguments.common, arguments.connections, arguments.seconds, &arguments.beside)
         }
