@@ -378,6 +378,41 @@ pub const READ_BYTES: usize = 64 * 1024;
 pub const READ_BYTES_MAX: usize = 256 * 1024;
 /// What is copied forward at once out of a segment that is emptied.
 pub const COPY_BYTES: usize = 1024 * 1024;
+/// Opening a connection to a NATS server, its greeting and the credentials among it.
+pub const NATS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One question to a NATS server beside appends.
+pub const NATS_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// From an append to its acknowledgement by a NATS server; beyond it the outcome is unknown.
+pub const NATS_ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long acknowledgements are waited for that a lost connection has most likely taken along.
+pub const NATS_ACK_GRACE: Duration = Duration::from_millis(500);
+/// Silence after which a NATS server is asked for a sign of life; after the third time the connection is opened anew.
+pub const NATS_PING_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest wait before a NATS server is tried again.
+pub const NATS_RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
+/// Messages that wait to be written to a NATS server's connection, all logs and lanes together.
+pub const NATS_COMMANDS: usize = 2_048;
+/// The headers of one record on NATS.
+pub const NATS_HEADERS_BYTES: usize = 64 * 1024;
+/// Records that a reader of NATS asks for at once.
+pub const NATS_PULL_RECORDS: usize = 512;
+/// The bytes of those, where no single record is larger.
+pub const NATS_PULL_BYTES: usize = 1024 * 1024;
+/// How long a reader of NATS waits before it asks again.
+pub const NATS_PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// How often a NATS server tells a waiting reader of a topic that it is still there; after the second that is missing the
+/// reader begins anew.
+pub const NATS_HEARTBEAT: Duration = Duration::from_secs(5);
+/// The same for a reader of a slot.
+pub const NATS_HEARTBEAT_SLOT: Duration = Duration::from_millis(500);
+/// How long a NATS server keeps what belongs to a reader that has gone.
+pub const NATS_CONSUMER_IDLE: Duration = Duration::from_secs(60);
+/// The longest wait of a reader of NATS before it begins anew once more.
+pub const NATS_READ_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Messages of a lane that wait for the connection to NATS.
+pub const NATS_LANE_QUEUE: usize = 4_096;
+/// The bytes of those messages.
+pub const NATS_LANE_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// The least budget of memory that can be configured.
 pub const MEMORY_BYTES_MIN: usize = 16 * 1024 * 1024;
 /// When to try again after there was no memory left.

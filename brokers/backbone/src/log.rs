@@ -204,7 +204,8 @@ pub trait PartitionLog: Send + Sync + fmt::Debug {
         ))))
     }
 
-    /// Every log that exists.
+    /// Every log that exists. Begin and end of a topic's partition may be those of the whole topic here, where a broker would
+    /// have to be asked for each by itself; [`PartitionLog::info`] is exact.
     fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>>;
 
     /// What is known of one log; its end is linearizable with appends.

@@ -132,7 +132,8 @@ pub(super) async fn slow(fixture: Arc<dyn Fixture>) -> Outcome {
     }
     same("events of the other subscription", seen, EVENTS)?;
     let status = process.until("that it is behind by what its queue does not hold", &stuck, |status| {
-        status.behind + status.queued as u64 == EVENTS as u64
+        // At least: positions of some brokers have gaps, and are counted all the same.
+        status.behind + status.queued as u64 >= EVENTS as u64
     });
     holds("it is behind", status.await?.behind > 0, ())?;
     let numbers =
