@@ -137,7 +137,8 @@ fn run(plan: Plan) -> ExitCode {
         LogFormat::Text => logging::Format::Pretty,
         LogFormat::Json => logging::Format::Json,
     };
-    let options = logging::Options { format, filter: plan.log_level.clone() };
+    let filter = compose::log_filter(&plan.log_level, &plan.settings.backbone);
+    let options = logging::Options { format, filter };
     let mut plan = plan;
     match logging::install(options, process_variable(logging::FILTER_VARIABLE)) {
         Ok(filter) => plan.settings.log_filter = Some(filter),

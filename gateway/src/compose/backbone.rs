@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_backbone::{Environment, Error, ErrorKind, Lane, PartitionLog};
-use tidegate_resources::config::{Backbone, BackboneUrl};
+use tidegate_resources::config::{Backbone, BackboneUrl, Broker};
+use tidegate_schemas::limits;
+use tracing::{info, warn};
 
 use super::embedded;
 use crate::edge::native::Health;
@@ -27,18 +30,100 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// Opens the backbone that is named.
+/// Opens the backbone that is named. A broker that cannot be reached is waited for, at most
+/// [`limits::BACKBONE_START_TIMEOUT`]; one that refuses is not.
 ///
 /// # Errors
 /// What the adapter says, or that this binary has none for it.
 pub async fn open(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
     match &backbone.url {
         BackboneUrl::Embedded { path } => embedded::open(path, environment),
+        #[cfg(feature = "nats")]
+        BackboneUrl::Broker { broker: Broker::Nats, .. } => {
+            patiently(backbone, async || super::nats::open(backbone, environment).await).await
+        }
         _ => Err(unfit(backbone)),
+    }
+}
+
+/// The filter of log lines for a configured level: what the client library of a broker says of its connections is left out
+/// where it is no warning, because the gateway says it too.
+pub(crate) fn log_filter(level: &str, backbone: &Backbone) -> String {
+    match backbone.url.broker() {
+        Some(Broker::Nats) if level == "info" => "info,async_nats=warn".to_owned(),
+        _ => level.to_owned(),
     }
 }
 
 /// A configuration that could not have been read by this build.
 pub(super) fn unfit(backbone: &Backbone) -> Error {
     Error::new(ErrorKind::Misconfigured, format!("the backbone {backbone} is not one that this binary has"))
+}
+
+/// Tries until the broker can be reached, and says meanwhile what it waits for.
+async fn patiently(backbone: &Backbone, connect: impl AsyncFn() -> Result<Opened, Error>) -> Result<Opened, Error> {
+    let began = tokio::time::Instant::now();
+    loop {
+        let error = match connect().await {
+            Ok(opened) => {
+                info!(%backbone, broker = opened.log.capability().broker, "the broker is reached");
+                return Ok(opened);
+            }
+            Err(error) if *error.kind() == ErrorKind::Unavailable => error,
+            Err(error) => return Err(error),
+        };
+        let waited = began.elapsed();
+        let Some(left) = limits::BACKBONE_START_TIMEOUT.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            let seconds = waited.as_secs();
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "the broker at {backbone} could not be reached within {seconds} s; start it, or correct the URL of the \
+                     backbone: {error}"
+                ),
+            ));
+        };
+        warn!(%backbone, %error, waited = ?Duration::from_secs(waited.as_secs()), "waiting for the broker");
+        tokio::time::sleep(limits::BACKBONE_START_INTERVAL.min(left)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn refusal(kind: ErrorKind) -> Error {
+        Error::new(kind, "refused")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_away_is_waited_for_and_one_that_refuses_is_not() {
+        let backbone = Backbone::of_argument("embedded:x").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let environment = Environment::system();
+        let tried = Cell::new(0);
+        let opened = patiently(&backbone, async || {
+            tried.set(tried.get() + 1);
+            if tried.get() < 4 {
+                Err(refusal(ErrorKind::Unavailable))
+            } else {
+                embedded::open(folder.path(), &environment)
+            }
+        });
+        opened.await.unwrap().log.close().await;
+        assert_eq!(tried.get(), 4);
+
+        tried.set(0);
+        let denied = patiently(&backbone, async || {
+            tried.set(tried.get() + 1);
+            Err(refusal(ErrorKind::Denied))
+        });
+        assert_eq!(denied.await.unwrap_err().kind(), &ErrorKind::Denied);
+        assert_eq!(tried.get(), 1, "who is refused asks no second time");
+
+        let away = patiently(&backbone, async || Err(refusal(ErrorKind::Unavailable))).await.unwrap_err();
+        assert!(away.to_string().contains("within 60 s; start it"), "{away}");
+    }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_backbone::claim::{self, Claims};
-use tidegate_backbone::request::MemberInfo;
+use tidegate_backbone::request::{self, MemberInfo, Requests};
 use tidegate_backbone::{Environment, Error, ErrorKind};
 use tidegate_resources::Resources;
 use tidegate_schemas::limits;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::StartError;
 use super::backbone::Opened;
@@ -25,11 +25,15 @@ pub(super) async fn join(opened: &Opened, here: MemberInfo, environment: &Enviro
         let claims = Claims::alone(log, environment.clone(), options).await?;
         return Ok(Cluster::new(claims, None, here));
     }
-    let broker = log.capability().broker;
-    Err(Error::new(
-        ErrorKind::Misconfigured,
-        format!("several gateways cannot share the {broker} backbone in this version"),
-    ))
+    let Some(lane) = &opened.lane else {
+        let broker = log.capability().broker;
+        return Err(Error::new(ErrorKind::Misconfigured, format!("gateways cannot reach each other over {broker}")));
+    };
+    let requests = Requests::open(Arc::clone(lane), here.clone(), environment, request::Options::default()).await?;
+    let others = requests.members().len().saturating_sub(1);
+    info!(node = %requests.node(), others, "the gateway is one of the cluster");
+    let claims = Claims::join(log, requests.clone(), environment.clone(), options).await?;
+    Ok(Cluster::new(claims, Some(requests), here))
 }
 
 /// Brings what the files declare into force. Where other gateways change the same at the same time, or a slot waits for

@@ -4,6 +4,8 @@
 mod backbone;
 mod embedded;
 mod membership;
+#[cfg(feature = "nats")]
+mod nats;
 mod tenancy;
 mod watch;
 
@@ -12,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
 use tidegate_backbone::consume::Consume;
@@ -34,6 +37,7 @@ use crate::telemetry::{Metrics, logging};
 use tidegate_resources::config;
 use tidegate_resources::{self as resources, Diagnostic, Resources};
 
+pub(crate) use backbone::log_filter;
 pub use backbone::{Opened, open as open_backbone};
 use tenancy::Tenancy;
 use watch::Watch;
@@ -149,7 +153,7 @@ pub async fn start_on(
     membership::apply(&block, &resources, settings.resources.as_deref()).await?;
     delivery.spawn(block.clone().deliver_all());
     // Deliveries are taken up when it is known where they go.
-    let tenancy = Tenancy { consume: Arc::clone(&consume), metrics: Arc::clone(&metrics) };
+    let tenancy = Tenancy { consume: Arc::clone(&consume), metrics: Arc::clone(&metrics), releasing: Mutex::default() };
     claims.begin(Arc::new(tenancy)).await;
     let apps = Apps::default();
     apps.apply(&resources);

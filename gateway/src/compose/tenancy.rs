@@ -1,7 +1,9 @@
 //! Slots come and go: delivery is told, and the figures.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidegate_backbone::BoxFuture;
 use tidegate_backbone::claim::Tenant;
 use tidegate_backbone::consume::Consume;
@@ -13,21 +15,27 @@ use crate::telemetry::Metrics;
 pub(super) struct Tenancy {
     pub(super) consume: Arc<Consume>,
     pub(super) metrics: Arc<Metrics>,
+    /// Slots that are being given up: their end is no loss.
+    pub(super) releasing: Mutex<HashSet<u32>>,
 }
 
 impl Tenant for Tenancy {
     fn acquired(&self, journal: Journal) -> BoxFuture<'_, ()> {
         self.metrics.slot_changed("acquired");
+        self.releasing.lock().remove(&journal.slot());
         self.consume.acquired(journal)
     }
 
     fn releasing(&self, slot: u32) -> BoxFuture<'_, ()> {
         self.metrics.slot_changed("released");
+        self.releasing.lock().insert(slot);
         self.consume.releasing(slot)
     }
 
     fn lost(&self, slot: u32) {
-        self.metrics.slot_changed("lost");
+        if !self.releasing.lock().remove(&slot) {
+            self.metrics.slot_changed("lost");
+        }
         self.consume.lost(slot);
     }
 }

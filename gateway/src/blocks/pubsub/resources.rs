@@ -292,3 +292,22 @@ pub(super) fn spec_of(declared: &resources::Subscription, origin: Origin) -> Sub
         origin,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_speaks_for_the_files_of_its_folder() {
+        for (file, folder, speaks) in [
+            ("res/a.yaml", Some("res"), true),
+            ("/etc/tidegate/a.yaml", Some("/etc/tidegate/"), true),
+            ("a.yaml", Some("a.yaml"), true),
+            ("res/a.yaml", Some("other"), false),
+            ("res/deeper/a.yaml", Some("res"), false),
+            ("res/a.yaml", None, false),
+        ] {
+            assert_eq!(is_of(file, folder.map(Path::new)), speaks, "{file} {folder:?}");
+        }
+    }
+}

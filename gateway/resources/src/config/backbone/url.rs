@@ -56,6 +56,10 @@ impl Broker {
     }
 
     fn of_scheme(scheme: &str) -> Option<(Self, bool)> {
+        // As NATS itself writes it.
+        if scheme == "tls" {
+            return Some((Self::Nats, true));
+        }
         let tls = |broker: &Self| scheme == broker.tls_scheme();
         Self::ALL.into_iter().find(|broker| scheme == broker.name() || tls(broker)).map(|broker| (broker, tls(&broker)))
     }
@@ -315,6 +319,7 @@ mod tests {
             ("nats://h", "nats://h:4222"),
             ("nats://h:1,i,[::1]:2,[::1]", "nats://h:1,i:4222,[::1]:2,[::1]:4222"),
             ("tls+nats://nats.example.com", "tls+nats://nats.example.com:4222"),
+            ("tls://h", "tls+nats://h:4222"),
             ("kafka://a:9092,b:9093", "kafka://a:9092,b:9093"),
             ("kafka+ssl://a", "kafka+ssl://a:9092"),
         ] {

@@ -1,0 +1,65 @@
+//! The broker goes away for ten seconds and comes back.
+
+use std::time::Duration;
+
+use tidegate_conformance::Broker;
+use tidegate_tests::cluster::{Member, acknowledged, figure, order, settled, shown, until};
+use tidegate_tests::home::Home;
+use tidegate_tests::load::Load;
+use tidegate_tests::machine::not_had;
+use tidegate_tests::sink::Sink;
+
+use super::{PRODUCERS, TOPIC, subscription};
+
+/// How long the broker is away: far beyond every lease.
+const OUTAGE: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_was_away_moves_nothing_and_loses_nothing() {
+    let Some(broker) = Broker::start("nats").await else { return };
+    if !broker.is_ours() {
+        not_had("an outage of the broker", "the environment gives the broker");
+        return;
+    }
+    let sink = Sink::accepting().await;
+    let home = Home::new();
+    home.write_resource("load.yaml", &subscription("load", &sink.url()));
+    let (one, two) = (Member::start_in(home, &broker).await, Member::start(&broker).await);
+    let (before, _) = settled(&[&one, &two]).await;
+    let load = Load::new(TOPIC, PRODUCERS);
+    let running = load.begin(two.client());
+    sink.wait_until("a hundred deliveries", |deliveries| deliveries.len() >= 100).await;
+
+    broker.kill(None).await;
+    let took = until("that the gateway is not ready", async || {
+        let answer = one.client().get("/readyz").await.unwrap();
+        answer.status == 503 && answer.expect_problem(&[503]) == "unavailable"
+    });
+    println!("a gateway is not ready {:?} after its broker went away", took.await);
+    let document = shown(one.client()).await;
+    assert_eq!(document["backbone"]["reachable"], false, "{document:#}");
+    assert_eq!(one.client().get("/livez").await.unwrap().status, 200);
+    assert!(figure(one.client(), "tidegate_broker_reachable", "").await.abs() < f64::EPSILON);
+    let event = tidegate_tests::client::Outgoing { id: "while-away", ..Default::default() };
+    let refused = one.client().publish(TOPIC, &event).await.unwrap();
+    let code = refused.expect_problem(&[503, 504]);
+    println!("a publish meanwhile is answered with {} {code}", refused.status);
+    tokio::time::sleep(OUTAGE).await;
+    broker.restart(None).await;
+
+    let took = until("that both are ready", async || {
+        one.client().get("/readyz").await.unwrap().status == 200
+            && two.client().get("/readyz").await.unwrap().status == 200
+    });
+    println!("both are ready {:?} after the broker was back", took.await);
+    let (after, _) = settled(&[&one, &two]).await;
+    assert_eq!(before, after, "slots moved, though both owners lived");
+    let seen = sink.deliveries().len();
+    sink.wait_until("deliveries after the outage", |deliveries| deliveries.len() > seen + 100).await;
+    let counts = running.finish().await;
+    assert!(counts.put_off > 0, "the outage met no publish, so that it shows nothing: {counts:?}");
+    let deliveries = sink.wait_for_ids(&acknowledged(&load.acknowledged())).await;
+    let order = order(&deliveries);
+    println!("{} acknowledged, {} delivered, {} repeats", counts.acknowledged, order.distinct, order.repeats);
+    assert!(order.early.is_empty(), "out of order: {order:?}");
+}
