@@ -223,6 +223,10 @@ pub const PLAN_EVENTS_MAX: usize = 100_000;
 pub const PLAN_EXAMPLES_MAX: usize = 1_000;
 /// Bytes of recorded events that one plan looks at, all topics together.
 pub const PLAN_SCAN_BYTES: u64 = 256 * 1024 * 1024;
+/// How long the owners of other slots may take to tell how subscriptions stand; those that take longer are told as missing.
+pub const DELIVERY_ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for what they have to read topics for: dead letters and passports.
+pub const DELIVERY_SEARCH_TIMEOUT: Duration = Duration::from_secs(15);
 /// What a question for a passport waits for the index to be filled.
 pub const PASSPORT_FILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A frame of a slot's journal.

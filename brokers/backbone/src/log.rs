@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
 use tidegate_schemas::Event;
 
 use crate::capability::Capability;
@@ -51,7 +52,8 @@ impl fmt::Display for LogId {
 }
 
 /// A place in one log. Positions of one log increase; on some brokers they have gaps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Position(pub u64);
 
 impl Position {

@@ -66,6 +66,11 @@ impl Cluster {
         &self.claims
     }
 
+    /// How other gateways are asked, where there can be others.
+    pub fn requests(&self) -> Option<&Requests> {
+        self.requests.as_ref()
+    }
+
     /// Releases every slot, so that others take them over at once, and then says goodbye to them.
     pub async fn leave(&self) {
         self.claims.leave().await;

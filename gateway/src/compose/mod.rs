@@ -17,7 +17,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
-use tidegate_backbone::consume::Consume;
+use tidegate_backbone::consume::{Consume, Owners};
 use tidegate_backbone::request::MemberInfo;
 use tidegate_backbone::{Environment, Error};
 use tidegate_schemas::limits::Limits;
@@ -143,6 +143,9 @@ pub async fn start_on(
     let delivery = backbone.child();
     let observer = Arc::new(Watch::new(Arc::clone(&metrics), traces.clone(), settings.development, delivery.clone()));
     let consume = Consume::start(Arc::clone(&log), catalogue, claims.slots(), delivery.clone(), observer).await?;
+    if let Some(requests) = cluster.requests() {
+        consume.join(requests, Arc::clone(&claims) as Arc<dyn Owners>);
+    }
     let options = pubsub::Options {
         create_topics_on_first_use: settings.create_topics_on_first_use,
         publish_timeout: settings.limits.publish_timeout,

@@ -16,8 +16,6 @@ use tidegate_schemas::{Event, limits};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_128;
 
-pub(crate) use find::Found;
-
 use super::owned::Owned;
 use super::progress::{Checkpoint, Choice, LaneKey, Load, Offered, Progress, Queued, Taken};
 use crate::budget::{Account, Budget};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytestring::ByteString;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tidegate_routing::breaker::{Cause as BreakerCause, Open};
 use tidegate_routing::{SubscriptionId, TopicName};
 use tidegate_schemas::limits;
@@ -46,7 +47,7 @@ pub enum Start {
 }
 
 /// Whether deliveries of a subscription go out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     /// They do.
     Active,
@@ -59,7 +60,7 @@ pub enum Standing {
 }
 
 /// How a sink at fault is probed; times are milliseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probing {
     /// Since when deliveries wait.
     pub since: u64,
@@ -68,7 +69,7 @@ pub struct Probing {
 }
 
 /// How a subscription stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Whether deliveries go out.
     pub standing: Standing,
@@ -122,6 +123,7 @@ impl Consume {
             slots,
             environment,
             observer,
+            peers: ArcSwapOption::empty(),
             owned: Mutex::new(HashMap::new()),
             routing: Arc::new(ArcSwap::from_pointee(Routing::default())),
             routers: Mutex::new(HashMap::new()),
@@ -170,7 +172,7 @@ impl Consume {
         matched.iter().any(runs)
     }
 
-    /// How a subscription stands.
+    /// How a subscription stands in the partitions that are delivered here.
     pub fn status(&self, uid: u64) -> Option<Status> {
         let core = self.shared.cores.lock().get(&uid).cloned()?;
         let Depth { queued, parked, paused_keys, in_flight, gate } = core.depth();
@@ -260,7 +262,7 @@ impl Consume {
     fn draft(&self, owned: &Arc<Owned>) -> Draft {
         let _standing = owned.standing.lock();
         // Before the view is taken: what a change brings is written only after it is followed.
-        let followed = self.followed.load(Ordering::Acquire);
+        let followed = owned.followed();
         let routers: Vec<_> =
             self.shared.routers.lock().values().filter(|router| Arc::ptr_eq(&router.owned, owned)).cloned().collect();
         let cores: Vec<_> = self.shared.cores.lock().values().cloned().collect();

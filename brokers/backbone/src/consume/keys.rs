@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
 use tidegate_routing::partition::key_of;
 use tidegate_schemas::Event;
 use xxhash_rust::xxh3::xxh3_128;
@@ -12,6 +13,7 @@ use super::core::PausedLane;
 use super::dead_letter::{Cause, Reason};
 use super::delivery::write_letter;
 use super::engine::Consume;
+use super::others::maybe_event_text;
 use super::outcomes::{Ending, Outcome};
 use super::progress::LaneKey;
 use crate::catalogue::{ChangeError, Subscription};
@@ -19,11 +21,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Position, Record};
 
 /// A key that stands still, at an event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PausedKey {
     /// The key; none where the event has none, or is gone.
     pub key: Option<ByteString>,
     /// The event, unless it was trimmed.
+    #[serde(with = "maybe_event_text")]
     pub event: Option<Event>,
     /// Where the event is: topic,
     pub topic: ByteString,
@@ -38,7 +41,7 @@ pub struct PausedKey {
 }
 
 /// Which keys go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Which {
     /// All that stand still.
     All,
@@ -56,7 +59,7 @@ pub enum Which {
 }
 
 /// What becomes of the event that a key stands at when it goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Head {
     /// It is delivered, and has all its attempts again.
     #[default]
@@ -82,8 +85,8 @@ impl Which {
 }
 
 impl Consume {
-    /// Keys of a subscription that stand still, at most `limit`.
-    pub async fn paused_keys(&self, uid: u64, limit: usize) -> Result<Vec<PausedKey>> {
+    /// Keys of a subscription that stand still in the partitions that are delivered here, at most `limit`.
+    pub(super) async fn paused_keys_here(&self, uid: u64, limit: usize) -> Result<Vec<PausedKey>> {
         let Some(core) = self.shared.cores.lock().get(&uid).cloned() else { return Ok(Vec::new()) };
         let mut keys = Vec::new();
         for lane in core.paused_lanes().into_iter().take(limit) {
@@ -101,8 +104,9 @@ impl Consume {
         Ok(keys)
     }
 
-    /// Lets keys of a subscription go on that stand still; gives how many. It is durable when this returns.
-    pub async fn resume_keys(
+    /// Lets keys of a subscription go on that stand still in the partitions that are delivered here; gives how many. It is
+    /// durable when this returns.
+    pub(super) async fn resume_keys_here(
         &self,
         name: &ByteString,
         which: &Which,

@@ -14,14 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use serde::Deserialize as _;
 use serde::de::value::StrDeserializer;
+use serde::{Deserialize, Serialize};
 use tidegate_schemas::{Event, limits};
 
 use super::checkpoint;
 use super::core::Partition;
 use super::dead_letter::{self, Cause, Reason};
 use super::engine::Consume;
+use super::others::event_text;
 use super::router::READ_BYTES;
 use crate::catalogue::{ChangeError, Subscription, Topic};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +33,7 @@ use crate::slot::Command;
 const COMMIT_LETTERS: usize = 500;
 
 /// Names one dead letter of a subscription: its partition and position, written `PARTITION-POSITION`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LetterId {
     /// The partition of the dead-letter topic.
     pub partition: u32,
@@ -58,20 +59,21 @@ impl FromStr for LetterId {
 }
 
 /// One dead letter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// Its name.
     pub id: LetterId,
     /// When it was written, in milliseconds since 1970.
     pub at: u64,
     /// The original event.
+    #[serde(with = "event_text")]
     pub event: Event,
     /// Why it is here.
     pub cause: Cause,
 }
 
 /// What dead letters have in common: why, and what the sink answered. Written `REASON` or `REASON-STATUS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kind {
     /// Why.
     pub reason: Reason,
@@ -117,7 +119,7 @@ pub fn reason(word: &str) -> std::result::Result<Reason, String> {
 }
 
 /// Which dead letters are meant: all that every condition here fits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     /// Those.
     pub ids: Option<HashSet<LetterId>>,
@@ -148,7 +150,7 @@ impl Selection {
 }
 
 /// Dead letters of one kind.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// What they have in common.
     pub kind: Kind,
@@ -176,7 +178,7 @@ pub struct Redrive {
 }
 
 /// What a redrive took up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redriven {
     /// The letters, at most as many as make [`limits::REDRIVE_LETTERS`] with those that still wait.
     pub ids: Vec<LetterId>,
@@ -185,9 +187,8 @@ pub struct Redriven {
 }
 
 impl Consume {
-    /// Dead letters of a subscription that were neither redriven nor dropped and that the selection takes, in the order of
-    /// partitions and positions, after `after` and at most `limit`.
-    pub async fn dead_letters(
+    /// What [`Consume::dead_letters`] gives of the partitions that are delivered here.
+    pub(super) async fn dead_letters_here(
         &self,
         name: &ByteString,
         selection: &Selection,
@@ -206,8 +207,8 @@ impl Consume {
         Ok(letters)
     }
 
-    /// The dead letters that a selection takes, counted by what they have in common, the most frequent first.
-    pub async fn dead_letter_groups(
+    /// What [`Consume::dead_letter_groups`] gives of the partitions that are delivered here.
+    pub(super) async fn dead_letter_groups_here(
         &self,
         name: &ByteString,
         selection: &Selection,
@@ -282,12 +283,13 @@ impl Consume {
         Ok(())
     }
 
-    /// Sends the dead letters that a selection takes to their subscription again, and to no other.
-    pub async fn redrive(
+    /// What [`Consume::redrive`] does in the partitions that are delivered here, the first letter after `offset`.
+    pub(super) async fn redrive_here(
         &self,
         name: &ByteString,
         selection: &Selection,
         redrive: &Redrive,
+        offset: Duration,
     ) -> std::result::Result<Redriven, ChangeError> {
         let _changing = self.changing.lock().await;
         let subscription = self.subscription_of(name)?;
@@ -321,7 +323,7 @@ impl Consume {
         let now = self.shared.environment.clock.unix_milliseconds();
         let interval = redrive.interval.unwrap_or_default();
         let due = |index: usize| {
-            let wait = interval.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX));
+            let wait = interval.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX)).saturating_add(offset);
             now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
         };
         let planned: Vec<(LetterId, Option<(LetterId, u64)>)> = redriven
@@ -334,9 +336,8 @@ impl Consume {
         Ok(redriven)
     }
 
-    /// Lets go of the dead letters that a selection takes. Gives how many. They stay readable in their topic until it is
-    /// trimmed.
-    pub async fn drop_dead_letters(
+    /// What [`Consume::drop_dead_letters`] does in the partitions that are delivered here.
+    pub(super) async fn drop_here(
         &self,
         name: &ByteString,
         selection: &Selection,

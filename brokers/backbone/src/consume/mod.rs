@@ -32,6 +32,7 @@ mod keys;
 mod lag;
 mod letters;
 mod observe;
+mod others;
 mod outcomes;
 mod owned;
 mod passport;
@@ -47,7 +48,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tidegate_routing::TopicName;
 use tidegate_routing::partition::{KeyFrom, partition_of};
@@ -69,12 +70,14 @@ pub use self::letters::{
     reason as dead_letter_reason,
 };
 pub use self::observe::{Observer, Silent};
+pub use self::others::{Owners, SERVICE, Whole};
 pub use self::outcomes::{Ending, Outcome, decode as decode_outcomes};
 
 pub use self::passport::{Coverage, Fate, Letter, Passport, Passports, Place, State};
 pub use self::plan::{Example, Looked, Prediction, Question, Sample, Tally};
 
 use self::core::{Core, Partition};
+use self::others::Peers;
 use self::owned::Owned;
 use self::router::{Router, Routing};
 
@@ -87,6 +90,8 @@ struct Shared {
     slots: u32,
     environment: Environment,
     observer: Arc<dyn Observer>,
+    /// The other processes, where there are any.
+    peers: ArcSwapOption<Peers>,
     /// The slots that are delivered here.
     owned: Mutex<HashMap<u32, Arc<Owned>>>,
     routing: Arc<ArcSwap<Routing>>,

@@ -1,13 +1,14 @@
 //! One slot whose partitions this process delivers: everything that belongs to that ownership, and ends with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::checkpoint;
 use super::index::Index;
 use super::outcomes::Outcomes;
 use crate::catalogue::Catalogue;
@@ -28,6 +29,8 @@ pub(super) struct Owned {
     pub(super) writing: tokio::sync::Mutex<()>,
     /// Nobody else can own it.
     alone: bool,
+    /// Up to which revision of the catalogue everything of it runs.
+    followed: AtomicU64,
     closing: AtomicBool,
     ended: AtomicBool,
     over: CancellationToken,
@@ -43,6 +46,7 @@ impl Owned {
         slots: u32,
         environment: &Environment,
     ) -> Result<Arc<Self>> {
+        let followed = checkpoint::catalogue(&journal)?;
         let outcomes = Outcomes::open(Arc::clone(&log), journal.slot()).await?;
         let index = Arc::new(Index::new(log, journal.clone(), catalogue, slots, environment.clone()));
         Ok(Arc::new(Self {
@@ -52,6 +56,7 @@ impl Owned {
             standing: Mutex::new(()),
             writing: tokio::sync::Mutex::new(()),
             alone: slots == 1,
+            followed: AtomicU64::new(followed),
             closing: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             over: environment.stopping().child_token(),
@@ -67,6 +72,15 @@ impl Owned {
     /// Whether the next owner cannot have begun yet. Asked before whatever has an effect outside.
     pub(super) fn holds(&self) -> bool {
         !self.is_over() && (self.alone || self.journal.holds())
+    }
+
+    /// Up to which revision its checkpoints may say that the catalogue is taken into account.
+    pub(super) fn followed(&self) -> u64 {
+        self.followed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_followed(&self, revision: u64) {
+        self.followed.fetch_max(revision, Ordering::AcqRel);
     }
 
     /// Nothing more is to be handed out.

@@ -36,6 +36,7 @@ impl Consume {
         let view = self.shared.catalogue.view().clone();
         self.end_former(&view).await;
         let mut first = self.forget_topics(&view).await;
+        let forgotten = first.is_ok();
         let begun = self.begin_new(&view);
         // Before a subscription joins a router it is in the index: the router would skip its events otherwise.
         self.rebuild(&view);
@@ -43,12 +44,23 @@ impl Consume {
             self.shared.environment.spawn(feeder::run(Arc::clone(&self.shared), core, Arc::clone(&self.readers)));
         }
         let readers = self.readers(&view);
+        let mut failed = HashSet::new();
         for topic in view.topics.values() {
-            let outcome = self.open_topic(topic, &readers).await;
+            let outcome = self.open_topic(topic, &readers, &mut failed).await;
             if let Err(error) = &outcome {
                 warn!(topic = %topic.spec.name, %error, "a topic cannot be read; trying again");
             }
             first = first.and(outcome);
+        }
+        // A checkpoint of a slot that lacks a partition must not say that this revision is taken into account: where
+        // subscriptions start in that partition would be forgotten.
+        if forgotten {
+            let whole = |owned: &Arc<Owned>| !failed.contains(&owned.slot());
+            self.shared
+                .owned_all()
+                .iter()
+                .filter(|owned| whole(owned))
+                .for_each(|owned| owned.has_followed(view.revision));
         }
         if first.is_ok() {
             self.followed.store(view.revision, Ordering::Release);
@@ -224,7 +236,12 @@ impl Consume {
     }
 
     /// Gives subscriptions those partitions of a topic that are owned here, and the partitions their routers.
-    async fn open_topic(&self, topic: &Topic, readers: &[(Arc<Core>, Matcher)]) -> Result<()> {
+    async fn open_topic(
+        &self,
+        topic: &Topic,
+        readers: &[(Arc<Core>, Matcher)],
+        failed: &mut HashSet<u32>,
+    ) -> Result<()> {
         let name = &topic.spec.name;
         let reads: Vec<&Arc<Core>> =
             readers.iter().filter(|(_, matcher)| matcher.reads(name)).map(|(core, _)| core).collect();
@@ -249,7 +266,11 @@ impl Consume {
             };
             let (reads, letters) = (lacking(&reads), lacking(&letters));
             if !reads.is_empty() || !letters.is_empty() {
-                first = first.and(self.open_partition(&owned, topic, &partition, (reads, letters)).await);
+                let outcome = self.open_partition(&owned, topic, &partition, (reads, letters)).await;
+                if outcome.is_err() {
+                    failed.insert(owned.slot());
+                }
+                first = first.and(outcome);
             }
         }
         first

@@ -16,10 +16,24 @@ use tidegate_schemas::foreign::{Foreign as ForeignRecord, wrap};
 
 use super::{Attempt, Consume, Silent, Start};
 use crate::catalogue::{Catalogue, Foreign, OnExhausted, Order, Origin, RequestSpec, SubscriptionSpec, TopicSpec};
-use crate::environment::Environment;
+use crate::environment::{Clock, Environment};
 use crate::log::{BoxFuture, LogId, PartitionLog, Record};
 use crate::slot::{Command, CommitError, Committed, Head, Journal, Options, SlotHandle, Watch};
-use crate::testing::{MemoryBroker, environment};
+use crate::testing::{MemoryBroker, SeededRandom};
+
+/// Long ago, so that nothing in a log is older than passports are kept.
+#[derive(Debug)]
+struct Early;
+
+impl Clock for Early {
+    fn unix_milliseconds(&self) -> u64 {
+        1_000
+    }
+
+    fn since_boot(&self) -> Duration {
+        Duration::ZERO
+    }
+}
 
 type Entries = Vec<(Bytes, u64, Bytes)>;
 
@@ -80,29 +94,30 @@ impl SlotHandle for Late {
 }
 
 /// A cluster of three slots, whose slot 0 one process owns for all.
-struct Cluster {
-    broker: MemoryBroker,
-    slot0: Journal,
-    environment: Environment,
+pub(super) struct Cluster {
+    pub(super) broker: MemoryBroker,
+    pub(super) slot0: Journal,
+    pub(super) environment: Environment,
 }
 
-const SLOTS: u32 = 3;
+pub(super) const SLOTS: u32 = 3;
 
 impl Cluster {
-    async fn new() -> Self {
-        let (broker, environment) = (MemoryBroker::with_slots(SLOTS), environment(3));
+    pub(super) async fn new() -> Self {
+        let (broker, environment) =
+            (MemoryBroker::with_slots(SLOTS), Environment::new(Arc::new(Early), Arc::new(SeededRandom::new(3))));
         let slot0 = Journal::open(broker.client(), 0, environment.clone(), Options::default()).await.unwrap();
         Self { broker, slot0, environment }
     }
 
     /// A process that owns nothing yet.
-    async fn process(&self, slot0: Arc<dyn SlotHandle>) -> Arc<Consume> {
+    pub(super) async fn process(&self, slot0: Arc<dyn SlotHandle>) -> Arc<Consume> {
         let log: Arc<dyn PartitionLog> = self.broker.client();
         let catalogue = Catalogue::open(Arc::clone(&log), slot0, &self.environment).await.unwrap();
         Consume::start(log, catalogue, SLOTS, self.environment.child(), Arc::new(Silent)).await.unwrap()
     }
 
-    async fn journals(&self) -> Vec<Journal> {
+    pub(super) async fn journals(&self) -> Vec<Journal> {
         let mut journals = Vec::new();
         for slot in 1..SLOTS {
             let open = Journal::open(self.broker.client(), slot, self.environment.clone(), Options::default());
@@ -127,15 +142,15 @@ impl Cluster {
     }
 }
 
-fn log_of(topic: &str, partition: u32) -> LogId {
+pub(super) fn log_of(topic: &str, partition: u32) -> LogId {
     LogId::Topic { topic: topic.into(), partition }
 }
 
-fn topic(name: &str, partitions: u32) -> TopicSpec {
+pub(super) fn topic(name: &str, partitions: u32) -> TopicSpec {
     TopicSpec::new(TopicName::parse(name.to_owned()).unwrap(), partitions, Origin::Api)
 }
 
-fn subscription(name: &str, topics: &str) -> SubscriptionSpec {
+pub(super) fn subscription(name: &str, topics: &str) -> SubscriptionSpec {
     SubscriptionSpec {
         name: name.into(),
         topics: vec![TopicPattern::parse(topics).unwrap()],

@@ -13,14 +13,13 @@ mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
 use tidegate_backbone::catalogue::{Catalogue, ChangeError, Origin, Subscription, Topic, TopicSpec};
 use tidegate_backbone::consume::{
     Consume, DeadLetter, DeadLetterGroup, Head, Lag, LetterId, Passports, PausedKey, Redrive, Redriven, Selection,
-    Status, Which,
+    Status, Which, Whole,
 };
 use tidegate_backbone::publish::{Publisher, Receipt};
 use tidegate_backbone::{Environment, Error, LogInfo, PartitionLog, Result};
@@ -58,8 +57,6 @@ struct Inner {
     /// Held by whoever changes what topics and subscriptions ask for, so that what was checked is what is changed.
     writing: tokio::sync::Mutex<()>,
     waiters: reply::Waiters,
-    /// Where deliveries go to is known.
-    applied: AtomicBool,
     environment: Environment,
     options: Options,
 }
@@ -79,37 +76,9 @@ impl PubSub {
         let targets = Mutex::new(HashMap::new());
         let flights = Flights::new(options.publishes_in_flight);
         let (waiters, writing) = (reply::Waiters::default(), tokio::sync::Mutex::new(()));
-        let inner = Inner {
-            log,
-            consume,
-            publisher,
-            flights,
-            sinks,
-            traces,
-            targets,
-            waiters,
-            applied: AtomicBool::new(false),
-            writing,
-            environment,
-            options,
-        };
-        let block = Self(Arc::new(inner));
-        block.0.environment.spawn(block.clone().deliver_changes());
-        block
-    }
-
-    /// Delivers subscriptions that others created or changed.
-    async fn deliver_changes(self) {
-        let mut changes = self.0.consume.changes();
-        loop {
-            tokio::select! {
-                () = self.0.environment.stopping().cancelled() => return,
-                changed = changes.changed() => if changed.is_err() { return },
-            }
-            if self.0.applied.load(Ordering::Acquire) {
-                self.subscriptions().iter().for_each(|subscription| self.deliver(subscription));
-            }
-        }
+        let inner =
+            Inner { log, consume, publisher, flights, sinks, traces, targets, waiters, writing, environment, options };
+        Self(Arc::new(inner))
     }
 
     fn catalogue(&self) -> &Arc<Catalogue> {
@@ -269,7 +238,12 @@ impl PubSub {
         self.catalogue().subscription(name)
     }
 
-    /// How a subscription stands.
+    /// How subscriptions stand in the whole cluster, by uid.
+    pub async fn statuses(&self, uids: &[u64]) -> Whole<HashMap<u64, Status>> {
+        self.0.consume.statuses(uids).await
+    }
+
+    /// How a subscription stands in the partitions that this gateway delivers.
     pub fn status(&self, subscription: &Subscription) -> Option<Status> {
         self.0.consume.status(subscription.uid)
     }
@@ -289,7 +263,7 @@ impl PubSub {
     }
 
     /// Keys of a subscription that stand still, at most `limit`.
-    pub async fn paused_keys(&self, uid: u64, limit: usize) -> Result<Vec<PausedKey>> {
+    pub async fn paused_keys(&self, uid: u64, limit: usize) -> Result<Whole<Vec<PausedKey>>> {
         self.0.consume.paused_keys(uid, limit).await
     }
 
@@ -299,7 +273,7 @@ impl PubSub {
         name: &ByteString,
         which: &Which,
         head: Head,
-    ) -> std::result::Result<usize, ChangeError> {
+    ) -> std::result::Result<Whole<usize>, ChangeError> {
         self.0.consume.resume_keys(name, which, head).await
     }
 
@@ -310,7 +284,7 @@ impl PubSub {
         selection: &Selection,
         after: Option<LetterId>,
         limit: usize,
-    ) -> std::result::Result<Vec<DeadLetter>, ChangeError> {
+    ) -> std::result::Result<Whole<Vec<DeadLetter>>, ChangeError> {
         self.0.consume.dead_letters(name, selection, after, limit).await
     }
 
@@ -319,7 +293,7 @@ impl PubSub {
         &self,
         name: &ByteString,
         selection: &Selection,
-    ) -> std::result::Result<Vec<DeadLetterGroup>, ChangeError> {
+    ) -> std::result::Result<Whole<Vec<DeadLetterGroup>>, ChangeError> {
         self.0.consume.dead_letter_groups(name, selection).await
     }
 
@@ -334,7 +308,7 @@ impl PubSub {
         name: &ByteString,
         selection: &Selection,
         redrive: &Redrive,
-    ) -> std::result::Result<Redriven, ChangeError> {
+    ) -> std::result::Result<Whole<Redriven>, ChangeError> {
         self.0.consume.redrive(name, selection, redrive).await
     }
 
@@ -343,7 +317,7 @@ impl PubSub {
         &self,
         name: &ByteString,
         selection: &Selection,
-    ) -> std::result::Result<usize, ChangeError> {
+    ) -> std::result::Result<Whole<usize>, ChangeError> {
         self.0.consume.drop_dead_letters(name, selection).await
     }
 }

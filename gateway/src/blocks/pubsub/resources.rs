@@ -16,7 +16,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytestring::ByteString;
 use tidegate_backbone::ErrorKind;
@@ -119,7 +118,6 @@ impl PubSub {
                 errors.push(ApplyError::new("Subscription", &subscription.name, &subscription.origin, source));
             }
         }
-        self.0.applied.store(true, Ordering::Release);
         for subscription in self.subscriptions() {
             self.deliver(&subscription);
         }

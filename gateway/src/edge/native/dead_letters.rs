@@ -10,7 +10,7 @@ use http::{HeaderValue, header};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidegate_backbone::consume::{
-    Cause, DeadLetter, DeadLetterGroup, DeadLetterKind, LetterId, Selection, dead_letter_reason,
+    Cause, DeadLetter, DeadLetterGroup, DeadLetterKind, LetterId, Selection, Whole, dead_letter_reason,
 };
 use tidegate_schemas::json as format;
 use utoipa::ToSchema;
@@ -43,13 +43,22 @@ struct Letters {
     /// Where there are more: what `after` is to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// Slots whose owner did not answer in time, or that have none: their partitions are not in this answer. Missing where
+    /// all answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_slots: Vec<u32>,
 }
 
 /// The groups of dead letters, the largest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetterGroups)]
+#[serde(rename_all = "camelCase")]
 struct Groups {
     groups: Vec<Group>,
+    /// Slots whose owner did not answer in time, or that have none: their partitions are not in this answer. Missing where
+    /// all answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_slots: Vec<u32>,
 }
 
 /// Dead letters with the same reason and the same last answer.
@@ -179,15 +188,15 @@ pub(super) async fn list(
             if query.one("after")?.is_some() || query.one("limit")?.is_some() {
                 return Err(refused("groups have no pages; leave after and limit out"));
             }
-            let groups = api.pubsub.dead_letter_groups(&name, &selection).await?;
-            let groups = Groups { groups: groups.into_iter().map(Group::from).collect() };
+            let Whole { value, missing } = api.pubsub.dead_letter_groups(&name, &selection).await?;
+            let groups = Groups { groups: value.into_iter().map(Group::from).collect(), missing_slots: missing };
             return Ok(Json(Listed::Groups(groups)).into_response());
         }
         Some(other) => return Err(refused(&format!("group is cause, not {other:?}"))),
     }
     let after = query.one("after")?.map(id).transpose()?;
     let limit = query.number("limit", PAGE_DEFAULT, PAGE_MAX)?;
-    let mut letters = api.pubsub.dead_letters(&name, &selection, after, limit + 1).await?;
+    let Whole { value: mut letters, missing } = api.pubsub.dead_letters(&name, &selection, after, limit + 1).await?;
     let more = letters.len() > limit;
     letters.truncate(limit);
     let next = letters.last().filter(|_| more).map(|letter| letter.id.to_string());
@@ -201,7 +210,7 @@ pub(super) async fn list(
         }
         HeaderValue::from_str(&format!("{link}>; rel=\"next\""))
     });
-    let mut response = Json(Listed::Letters(Letters { dead_letters, next })).into_response();
+    let mut response = Json(Listed::Letters(Letters { dead_letters, next, missing_slots: missing })).into_response();
     if let Some(Ok(link)) = link {
         response.headers_mut().insert(header::LINK, link);
     }
@@ -210,8 +219,13 @@ pub(super) async fn list(
 
 /// How many are gone.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 struct Dropped {
     dropped: usize,
+    /// Slots whose owner did not answer in time, or that have none: their partitions are not in this answer. Missing where
+    /// all answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_slots: Vec<u32>,
 }
 
 /// Drop dead letters
@@ -238,6 +252,6 @@ pub(super) async fn drop_some(
     let mut selection = chosen(&query)?;
     let ids = query.all("id").map(id).collect::<Result<std::collections::HashSet<_>, _>>()?;
     selection.ids = (!ids.is_empty()).then_some(ids);
-    let dropped = api.pubsub.drop_dead_letters(&ByteString::from(name), &selection).await?;
-    Ok(Json(Dropped { dropped }).into_response())
+    let Whole { value, missing } = api.pubsub.drop_dead_letters(&ByteString::from(name), &selection).await?;
+    Ok(Json(Dropped { dropped: value, missing_slots: missing }).into_response())
 }

@@ -55,7 +55,7 @@ impl From<PausedKey> for Paused {
 
 /// The first of the keys that stand still.
 pub(super) async fn of(api: &Api, uid: u64) -> Result<Vec<Paused>, Problem> {
-    let keys = api.pubsub.paused_keys(uid, limits::PAUSED_KEYS_SHOWN).await?;
+    let keys = api.pubsub.paused_keys(uid, limits::PAUSED_KEYS_SHOWN).await?.value;
     Ok(keys.into_iter().map(Paused::from).collect())
 }
 

@@ -39,6 +39,10 @@ struct Searched {
     complete: bool,
     /// Whether there is more than is told.
     more: bool,
+    /// Slots whose owner did not answer in time, or that have none: their partitions are not in this answer. Missing where
+    /// all answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_slots: Vec<u32>,
 }
 
 /// An event in a topic.
@@ -205,17 +209,23 @@ pub(super) async fn show(State(api): State<Shared>, RawQuery(query): RawQuery) -
     };
     let Passports { passports, coverage } = api.pubsub.passports(id, source).await?;
     if passports.is_empty() {
-        return Err(not_found(id, source, coverage));
+        return Err(not_found(id, source, &coverage));
     }
-    let documents = passports.into_iter().map(|passport| document(passport, coverage, with_data));
+    let documents = passports.into_iter().map(|passport| document(passport, &coverage, with_data));
     Ok(Json(documents.collect::<Vec<_>>()).into_response())
 }
 
-fn not_found(id: &str, source: Option<&str>, coverage: Coverage) -> Problem {
+fn not_found(id: &str, source: Option<&str>, coverage: &Coverage) -> Problem {
     let of_source = source.map(|source| format!(" and source {source:?}")).unwrap_or_default();
     let back_to = time::text(coverage.searched_back_to);
     let searched = if coverage.complete {
         format!("Every topic was searched back to {back_to}.")
+    } else if !coverage.missing.is_empty() {
+        format!(
+            "Topics were searched back to {back_to}, but for partitions of the slots {:?}, whose owner did not answer. Ask \
+             again in a while.",
+            coverage.missing
+        )
     } else {
         format!(
             "Topics were searched back to {back_to}, but not all that they hold: the index is being read anew, or a part \
@@ -225,7 +235,7 @@ fn not_found(id: &str, source: Option<&str>, coverage: Coverage) -> Problem {
     Problem::new(Code::EventNotFound, format!("There is no event of id {id:?}{of_source}. {searched}"))
 }
 
-fn document(passport: Passport, coverage: Coverage, with_data: bool) -> Document {
+fn document(passport: Passport, coverage: &Coverage, with_data: bool) -> Document {
     Document {
         id: passport.id.to_string(),
         source: passport.source.to_string(),
@@ -234,6 +244,7 @@ fn document(passport: Passport, coverage: Coverage, with_data: bool) -> Document
             back_to: time::text(coverage.searched_back_to),
             complete: coverage.complete,
             more: coverage.more,
+            missing_slots: coverage.missing.clone(),
         },
     }
 }

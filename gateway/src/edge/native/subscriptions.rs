@@ -1,7 +1,7 @@
 //! `GET /subscriptions`, `GET /subscriptions/{id}`, pause and resume. The object is that of the CloudEvents Subscriptions
 //! API; what is ours stands under `config` and `status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State};
@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use http::{HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use tidegate_backbone::catalogue::{HandshakeSpec, Mode, OnExhausted, Order, Origin, Subscription};
-use tidegate_backbone::consume::{Probing, Standing};
+use tidegate_backbone::consume::{Probing, Standing, Whole};
 use tidegate_routing::{Filter, TopicPattern};
 use utoipa::ToSchema;
 
@@ -157,6 +157,10 @@ struct Status {
     behind: u64,
     /// Events that it lost because their topics keep them no longer, since the gateway started.
     trimmed: u64,
+    /// Slots whose owner did not answer in time, or that have none: their partitions are not in this answer. Missing where
+    /// all answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_slots: Vec<u32>,
 }
 
 /// The word for how a subscription stands, and why where there is a reason.
@@ -178,9 +182,16 @@ fn probing(standing: &Standing) -> Option<Probing> {
     }
 }
 
-fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
+/// How subscriptions stand, by uid.
+pub(super) type Statuses = Whole<HashMap<u64, tidegate_backbone::consume::Status>>;
+
+async fn statuses(api: &Api, subscription: &Subscription) -> Statuses {
+    api.pubsub.statuses(&[subscription.uid]).await
+}
+
+fn document<'a>(subscription: &'a Subscription, statuses: &Statuses) -> Document<'a> {
     let spec = &subscription.spec;
-    let status = api.pubsub.status(subscription);
+    let status = statuses.value.get(&subscription.uid).cloned();
     let (standing, reason) = standing(status.as_ref().map(|status| &status.standing));
     let probing = status.as_ref().and_then(|status| probing(&status.standing));
     let depth = |of: fn(&tidegate_backbone::consume::Status) -> usize| status.as_ref().map_or(0, of);
@@ -227,6 +238,7 @@ fn document<'a>(api: &Api, subscription: &'a Subscription) -> Document<'a> {
             in_flight: status.as_ref().map_or(0, |status| status.in_flight),
             behind: status.as_ref().map_or(0, |status| status.behind),
             trimmed: status.as_ref().map_or(0, |status| status.trimmed),
+            missing_slots: statuses.missing.clone(),
         },
     }
 }
@@ -279,7 +291,9 @@ pub(super) async fn list(State(api): State<Shared>, RawQuery(query): RawQuery) -
     subscriptions.retain(|subscription| takes(subscription));
     let more = subscriptions.len() > limit;
     subscriptions.truncate(limit);
-    let documents: Vec<_> = subscriptions.iter().map(|subscription| document(&api, subscription)).collect();
+    let uids: Vec<u64> = subscriptions.iter().map(|subscription| subscription.uid).collect();
+    let statuses = api.pubsub.statuses(&uids).await;
+    let documents: Vec<_> = subscriptions.iter().map(|subscription| document(subscription, &statuses)).collect();
     let mut response = Json(documents).into_response();
     if let Some(last) = subscriptions.last().filter(|_| more) {
         let topic = topic.map_or_else(String::new, |topic| format!("&topic={}", encode(topic.as_str())));
@@ -309,7 +323,7 @@ pub(super) async fn show(State(api): State<Shared>, Path(name): Path<String>) ->
 
 /// A subscription with the keys that stand still.
 async fn whole<'a>(api: &Api, subscription: &'a Subscription) -> Result<Document<'a>, Problem> {
-    let mut document = document(api, subscription);
+    let mut document = document(subscription, &statuses(api, subscription).await);
     if document.status.paused_keys > 0 {
         document.status.paused = keys::of(api, subscription.uid).await?;
     }
@@ -340,7 +354,8 @@ pub(super) async fn pause(
     let wanted: Pause = read_json(request, Code::InvalidArgument, r#"{"reason": "maintenance"}"#).await?;
     let reason = wanted.reason.unwrap_or_else(|| "paused by request".to_owned());
     let subscription = api.pubsub.pause(&ByteString::from(name), Some(reason)).await?;
-    Ok(Json(document(&api, &subscription)).into_response())
+    let statuses = statuses(&api, &subscription).await;
+    Ok(Json(document(&subscription, &statuses)).into_response())
 }
 
 /// Resume a subscription
@@ -359,7 +374,7 @@ pub(super) async fn resume(
     let name = ByteString::from(name);
     let of_subscription = wanted.is_of_subscription();
     let (which, head) = wanted.keys()?;
-    let resumed = api.pubsub.resume_keys(&name, &which, head).await?;
+    let resumed = api.pubsub.resume_keys(&name, &which, head).await?.value;
     if of_subscription {
         api.pubsub.pause(&name, None).await?;
     } else if resumed == 0 {

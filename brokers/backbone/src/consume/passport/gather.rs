@@ -1,17 +1,18 @@
 //! Finds the events and the outcomes that a passport is made of.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytestring::ByteString;
 use tidegate_schemas::{Event, limits};
 use tracing::{debug, warn};
 
 use super::judge::Case;
-use super::{Coverage, Passport, Passports, Place, State};
+use super::sight::{Gathered, Sighted};
+use super::{Coverage, Passport, Passports, State};
 use crate::consume::core::Partition;
 use crate::consume::dead_letter;
 use crate::consume::engine::Consume;
+use crate::consume::others::Question;
 use crate::consume::outcomes::{Outcome, decode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogId, Position, Record, Stored};
@@ -27,18 +28,9 @@ impl Consume {
     /// # Errors
     /// What the log says where an event or outcomes cannot be read.
     pub async fn passports(&self, id: &str, source: Option<&str>) -> Result<Passports> {
-        let owned = self.shared.owned_all();
-        let fill = futures_util::future::try_join_all(owned.iter().map(|owned| owned.index.fill()));
-        let filled = tokio::time::timeout(limits::PASSPORT_FILL_TIMEOUT, fill).await;
-        match &filled {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => warn!(%error, "the index of passports could not be filled"),
-            Err(_) => debug!("the index of passports is still being filled"),
-        }
         let mut rounds = 1;
         loop {
-            let mut found = self.passports_now(id, source).await?;
-            found.coverage.complete &= matches!(filled, Ok(Ok(_)));
+            let found = self.passports_now(id, source).await?;
             let unknown = |passport: &Passport| {
                 passport.places.iter().flat_map(|place| &place.fates).any(|fate| fate.state == State::Unknown)
             };
@@ -51,11 +43,49 @@ impl Consume {
     }
 
     async fn passports_now(&self, id: &str, source: Option<&str>) -> Result<Passports> {
+        let question = |_| Question::Passports { id: id.to_owned(), source: source.map(str::to_owned) };
+        let (here, (others, missing)) = tokio::join!(self.gather(id, source), self.ask::<Gathered>(question));
+        let all: Vec<Gathered> = std::iter::once(here?).chain(others).collect();
+        let complete = missing.is_empty() && all.iter().all(|gathered| gathered.complete);
+        let mut more = all.iter().any(|gathered| gathered.more);
+        let mut outcomes = Vec::new();
+        let mut by_source: BTreeMap<ByteString, Vec<Sighted>> = BTreeMap::new();
+        for gathered in all {
+            outcomes.extend(gathered.outcomes);
+            for sighted in gathered.places {
+                by_source.entry(sighted.source.clone()).or_default().push(sighted);
+            }
+        }
+        outcomes.sort_by_key(|outcome| (outcome.at, outcome.attempt));
+        let mut passports = Vec::new();
+        for (source, mut sighted) in by_source {
+            sighted.sort_by_key(|place| (place.appended_at, place.position));
+            let case = Case::new(self, sighted, outcomes.iter().filter(|outcome| outcome.source == *source));
+            let mut places = case.judge()?;
+            let excess = places.len().saturating_sub(limits::PASSPORT_PLACES);
+            more |= excess > 0;
+            places.drain(..excess);
+            passports.push(Passport { source, id: id.into(), places });
+        }
+        let age = u64::try_from(limits::OUTCOMES_AGE.as_millis()).unwrap_or(u64::MAX);
+        let searched_back_to = self.shared.environment.clock.unix_milliseconds().saturating_sub(age);
+        Ok(Passports { passports, coverage: Coverage { searched_back_to, complete, more, missing } })
+    }
+
+    /// Everything that is known here of the events of that id, and of that source where it is given.
+    pub(in crate::consume) async fn gather(&self, id: &str, source: Option<&str>) -> Result<Gathered> {
+        let all = self.shared.owned_all();
+        let fill = futures_util::future::try_join_all(all.iter().map(|owned| owned.index.fill()));
+        let filled = tokio::time::timeout(limits::PASSPORT_FILL_TIMEOUT, fill).await;
+        match &filled {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn!(%error, "the index of passports could not be filled"),
+            Err(_) => debug!("the index of passports is still being filled"),
+        }
         let wanted = |outcome: &Outcome| outcome.id == id && source.is_none_or(|source| outcome.source == source);
         // Before the index is asked: what leaves here is in the index by then.
-        let all = self.shared.owned_all();
         let mut outcomes: Vec<Outcome> = all.iter().flat_map(|owned| owned.outcomes.unwritten(wanted)).collect();
-        let (mut events, mut more, mut complete) = (Vec::new(), false, true);
+        let (mut events, mut more, mut complete) = (Vec::new(), false, matches!(filled, Ok(Ok(_))));
         for owned in &all {
             let mut candidates = owned.index.search(id, source).await;
             complete &= candidates.complete;
@@ -75,26 +105,14 @@ impl Consume {
                 unique.push(outcome);
             }
         }
-
-        let mut places: BTreeMap<ByteString, Vec<Place>> = BTreeMap::new();
+        let mut places = Vec::new();
         for (partition, position) in events {
-            if let Some((source, place)) = self.place(&partition, position, (id, source), &unique).await? {
-                places.entry(source).or_default().push(place);
+            if let Some(mut place) = self.place(&partition, position, (id, source), &unique).await? {
+                self.sight(&partition, &mut place)?;
+                places.push(place);
             }
         }
-        let mut passports = Vec::new();
-        for (source, mut places) in places {
-            places.sort_by_key(|place| (place.appended_at, place.position));
-            let case = Case::new(self, &places, unique.iter().filter(|outcome| outcome.source == *source));
-            case.judge(&mut places)?;
-            let excess = places.len().saturating_sub(limits::PASSPORT_PLACES);
-            more |= excess > 0;
-            places.drain(..excess);
-            passports.push(Passport { source, id: id.into(), places });
-        }
-        let age = u64::try_from(limits::OUTCOMES_AGE.as_millis()).unwrap_or(u64::MAX);
-        let searched_back_to = self.shared.environment.clock.unix_milliseconds().saturating_sub(age);
-        Ok(Passports { passports, coverage: Coverage { searched_back_to, complete, more } })
+        Ok(Gathered { outcomes: unique, places, complete, more })
     }
 
     async fn outcomes_at(&self, slot: u32, position: Position) -> Result<Vec<Outcome>> {
@@ -125,17 +143,19 @@ impl Consume {
         position: Position,
         (id, source): (&str, Option<&str>),
         outcomes: &[Outcome],
-    ) -> Result<Option<(ByteString, Place)>> {
-        let mut place = Place {
+    ) -> Result<Option<Sighted>> {
+        let mut place = Sighted {
+            source: ByteString::new(),
             topic: partition.topic.as_byte_string().clone(),
             partition: partition.number,
             position,
             appended_at: None,
             event: None,
-            duplicate: false,
-            duplicate_of: None,
             dead_letter: None,
-            fates: Vec::new(),
+            window: 0,
+            duplicate: None,
+            moved: false,
+            sights: Vec::new(),
         };
         match self.read_at(&partition.log(), position).await {
             Ok(Some(Stored { appended_at, record: Record::Event(event), .. })) => {
@@ -143,11 +163,11 @@ impl Consume {
                     return Ok(None);
                 }
                 place.appended_at = Some(appended_at);
-                let source = event.source().clone();
+                place.source = event.source().clone();
                 let (event, cause) = original(event);
-                place.event = Some(Arc::new(event));
+                place.event = Some(event);
                 place.dead_letter = cause;
-                Ok(Some((source, place)))
+                Ok(Some(place))
             }
             Ok(_) => Ok(None),
             Err(error) if is_gone(&error) => {
@@ -157,7 +177,7 @@ impl Consume {
                         == (partition.topic.as_str(), partition.number, position.0)
                 });
                 let source = told.map(|outcome| outcome.source.as_str()).or(source);
-                Ok(source.map(|source| (ByteString::from(source), place)))
+                Ok(source.map(|source| Sighted { source: ByteString::from(source), ..place }))
             }
             Err(error) => Err(error),
         }

@@ -6,10 +6,11 @@ use tidegate_routing::Matcher;
 use tidegate_routing::filter::explain;
 use tidegate_schemas::limits;
 
+use super::sight::{Sight, Sighted};
 use super::{Fate, Letter, Place, State};
 use crate::catalogue::Subscription;
 use crate::consume::checkpoint;
-use crate::consume::core::{Feed, Found, Partition};
+use crate::consume::core::Partition;
 use crate::consume::engine::{Consume, Standing};
 use crate::consume::letters::LetterId;
 use crate::consume::outcomes::{Ending, Outcome};
@@ -20,21 +21,22 @@ use crate::log::Position;
 /// A place by what names it.
 type Site = (String, u32, u64);
 
-/// The events of one source and id with everything that is known of them.
+/// The events of one source and id with everything that is known of them, by whichever owner.
 pub(super) struct Case<'a> {
     consume: &'a Consume,
+    places: Vec<Sighted>,
     subscriptions: Vec<(Arc<Subscription>, Matcher)>,
     outcomes: Vec<&'a Outcome>,
     /// Dead letters with their places.
     letters: Vec<(Site, Letter)>,
 }
 
-fn site(place: &Place) -> Site {
+fn site(place: &Sighted) -> Site {
     (place.topic.to_string(), place.partition, place.position.0)
 }
 
 impl<'a> Case<'a> {
-    pub(super) fn new(consume: &'a Consume, places: &[Place], outcomes: impl Iterator<Item = &'a Outcome>) -> Self {
+    pub(super) fn new(consume: &'a Consume, places: Vec<Sighted>, outcomes: impl Iterator<Item = &'a Outcome>) -> Self {
         let view = consume.shared.catalogue.view().clone();
         let mut subscriptions: Vec<_> = view
             .subscriptions
@@ -53,45 +55,51 @@ impl<'a> Case<'a> {
             };
             Some((site(place), letter))
         });
-        Self { consume, subscriptions, outcomes: outcomes.collect(), letters: letters.collect() }
+        let letters = letters.collect();
+        Self { consume, places, subscriptions, outcomes: outcomes.collect(), letters }
     }
 
-    /// Fills in what became of the events.
-    pub(super) fn judge(&self, places: &mut [Place]) -> Result<()> {
-        for index in 0..places.len() {
-            let (duplicate, of) = self.duplicate(&places[..index], &places[index]);
-            places[index].duplicate = duplicate;
-            places[index].duplicate_of = of;
-            let place = &places[index];
-            let Some(partition) = self.partition(place) else { continue };
-            let mut fates = Vec::new();
-            for (subscription, reader) in &self.subscriptions {
-                if reader.reads(&partition.topic) {
-                    fates.push(self.fate(subscription, place, &partition)?);
+    /// What became of the events.
+    pub(super) fn judge(&self) -> Result<Vec<Place>> {
+        let mut places = Vec::new();
+        for (index, sighted) in self.places.iter().enumerate() {
+            let (duplicate, duplicate_of) = self.duplicate(&self.places[..index], sighted);
+            let mut place = Place {
+                topic: sighted.topic.clone(),
+                partition: sighted.partition,
+                position: sighted.position,
+                appended_at: sighted.appended_at,
+                event: sighted.event.clone().map(Arc::new),
+                duplicate,
+                duplicate_of,
+                dead_letter: sighted.dead_letter.clone(),
+                fates: Vec::new(),
+            };
+            if let Some(partition) = self.partition(sighted) {
+                let mut fates = Vec::new();
+                for (subscription, reader) in &self.subscriptions {
+                    if reader.reads(&partition.topic) {
+                        fates.push(self.fate(subscription, (sighted, &place), &partition)?);
+                    }
                 }
+                self.add_former(sighted, &mut fates);
+                place.fates = fates;
             }
-            self.add_former(place, &mut fates);
-            places[index].fates = fates;
+            places.push(place);
         }
-        Ok(())
+        Ok(places)
     }
 
-    fn partition(&self, place: &Place) -> Option<Partition> {
+    fn partition(&self, place: &Sighted) -> Option<Partition> {
         let topic = self.consume.shared.catalogue.topic(&place.topic)?;
         Some(Partition { topic: topic.spec.name.clone(), number: place.partition })
     }
 
     /// Whether the event is dropped as a duplicate: what its router found, or what follows from the places before it.
-    fn duplicate(&self, before: &[Place], place: &Place) -> (bool, Option<Position>) {
-        let Some(partition) = self.partition(place) else { return (false, None) };
-        let router = self.consume.shared.router(&partition);
-        let topic = self.consume.shared.catalogue.topic(&place.topic);
-        let window = match (&router, topic) {
-            (Some(router), _) => router.window(),
-            (None, Some(topic)) => topic.spec.dedupe_window,
-            (None, None) => return (false, None),
-        };
-        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+    fn duplicate(&self, before: &[Sighted], place: &Sighted) -> (bool, Option<Position>) {
+        if self.partition(place).is_none() {
+            return (false, None);
+        }
         let earlier = before
             .iter()
             .rev()
@@ -99,13 +107,17 @@ impl<'a> Case<'a> {
             .find(|other| {
                 let (Some(first), Some(second)) = (other.appended_at, place.appended_at) else { return false };
                 let apart = place.position.0.saturating_sub(other.position.0);
-                window > 0 && second.saturating_sub(first) <= window && apart < limits::DEDUPE_EVENTS as u64
+                place.window > 0 && second.saturating_sub(first) <= place.window && apart < limits::DEDUPE_EVENTS as u64
             })
             .map(|other| other.position);
-        let found = router.filter(|router| place.position < router.peek());
-        let duplicate =
-            found.and_then(|router| router.is_duplicate(place.position)).unwrap_or_else(|| earlier.is_some());
+        let duplicate = place.duplicate.unwrap_or_else(|| earlier.is_some());
         (duplicate, earlier.filter(|_| duplicate))
+    }
+
+    /// How an event stood with a subscription when its owner looked.
+    fn sight(&self, at: &Site, uid: u64) -> Option<&Sight> {
+        let place = self.places.iter().find(|place| site(place) == *at)?;
+        place.sights.iter().find(|(of, _)| *of == uid).map(|(_, sight)| sight)
     }
 
     fn outcomes_at(&self, subscription: &Subscription, at: &Site) -> Vec<Outcome> {
@@ -118,7 +130,7 @@ impl<'a> Case<'a> {
     }
 
     /// The dead letters of an event, each of the redrive of the one before.
-    fn chain(&self, subscription: &Subscription, place: &Place) -> Result<Vec<Letter>> {
+    fn chain(&self, subscription: &Subscription, place: &Sighted) -> Vec<Letter> {
         let mut chain: Vec<Letter> = Vec::new();
         let mut from = site(place);
         while let Some((at, letter)) = self.letters.iter().rfind(|(at, letter)| {
@@ -130,27 +142,23 @@ impl<'a> Case<'a> {
             if chain.iter().any(|known| known.id == letter.id && known.topic == letter.topic) {
                 break;
             }
-            let partition = letter_partition(letter);
-            let owned = partition.as_ref().and_then(|partition| self.consume.shared.owned_of(partition));
-            let handled = match (&partition, owned) {
-                (Some(partition), Some(owned)) => {
-                    checkpoint::handled(&owned.journal, subscription.uid, partition)?.contains(letter.id.position)
-                }
-                _ => false,
-            };
+            let handled = self.sight(at, subscription.uid).is_some_and(|sight| sight.handled);
             chain.push(Letter { handled, redrives: self.outcomes_at(subscription, at), ..letter.clone() });
             from = at.clone();
         }
-        Ok(chain)
+        chain
     }
 
-    fn fate(&self, subscription: &Arc<Subscription>, place: &Place, partition: &Partition) -> Result<Fate> {
+    fn fate(
+        &self,
+        subscription: &Arc<Subscription>,
+        (sighted, place): (&Sighted, &Place),
+        partition: &Partition,
+    ) -> Result<Fate> {
         let shared = &self.consume.shared;
-        let core = shared.cores.lock().get(&subscription.uid).cloned();
-        // Looked up before the outcomes are: what is settled by now has its outcome.
-        let found = core.as_ref().and_then(|core| core.find(partition, place.position, place.event.as_deref()));
-        let attempts = self.outcomes_at(subscription, &site(place));
-        let letters = self.chain(subscription, place)?;
+        let found = self.sight(&site(sighted), subscription.uid);
+        let attempts = self.outcomes_at(subscription, &site(sighted));
+        let letters = self.chain(subscription, sighted);
         let mut fate = Fate {
             subscription: subscription.spec.name.clone(),
             sink: Some(subscription.spec.sink.clone()),
@@ -162,9 +170,8 @@ impl<'a> Case<'a> {
             letters,
         };
         if let Some(letter) = fate.letters.last() {
-            let redriven = letter_partition(letter).and_then(|partition| {
-                core.as_ref()?.find(&partition, letter.id.position, place.event.as_deref())?.whereabouts
-            });
+            let at = (letter.topic.to_string(), letter.id.partition, letter.id.position.0);
+            let redriven = self.sight(&at, subscription.uid).and_then(|sight| sight.whereabouts);
             fate.state = match (letter.redrives.last(), redriven) {
                 (Some(Outcome { ending: Ending::Done, at, .. }), _) => State::Delivered { at: *at },
                 (_, Some(whereabouts)) => state_of(whereabouts),
@@ -179,6 +186,8 @@ impl<'a> Case<'a> {
             fate.state = State::DeadLettered;
         } else if fate.attempts.last().is_some_and(|last| last.ending == Ending::Dropped) {
             fate.state = State::Dropped;
+        } else if sighted.moved && fate.attempts.is_empty() {
+            fate.state = State::DeadLettered;
         } else if place.duplicate && fate.attempts.is_empty() {
             fate.state = State::Duplicate;
         } else {
@@ -190,8 +199,8 @@ impl<'a> Case<'a> {
             } else if let Some(explanation) = refused {
                 State::Filtered(explanation)
             } else {
-                match &found {
-                    Some(found) => self.open_state(found, place, partition),
+                match found {
+                    Some(found) => open_state(found, place),
                     None => State::Unknown,
                 }
             };
@@ -204,30 +213,13 @@ impl<'a> Case<'a> {
                 | State::KeyWaits { .. }
                 | State::InFlight { .. }
         );
-        let standing = self.consume.status(subscription.uid).map(|status| status.standing);
+        let standing = found.and_then(|found| found.standing.clone());
         fate.hold = standing.filter(|standing| waits && *standing != Standing::Active);
         Ok(fate)
     }
 
-    /// Where an event is that no outcome settles.
-    fn open_state(&self, found: &Found, place: &Place, partition: &Partition) -> State {
-        if let Some(whereabouts) = found.whereabouts {
-            return state_of(whereabouts);
-        }
-        let routed = self.consume.shared.router(partition).map_or(Position::ZERO, |router| router.peek());
-        let read = match found.feed {
-            Feed::Own(read) => read,
-            Feed::Router(from) => from.max(routed),
-        };
-        match &place.event {
-            Some(_) if place.position >= read => State::Behind { read },
-            Some(_) => State::Unknown,
-            None => State::Trimmed,
-        }
-    }
-
     /// Adds what subscriptions did that are not there any more, or do not read the topic any more.
-    fn add_former(&self, place: &Place, fates: &mut Vec<Fate>) {
+    fn add_former(&self, place: &Sighted, fates: &mut Vec<Fate>) {
         let at = site(place);
         let told = |fate: &Fate, outcome: &Outcome| fate.attempts.iter().any(|attempt| attempt == outcome);
         for outcome in self.outcomes.iter().filter(|outcome| is_at(outcome, &at)) {
@@ -270,9 +262,16 @@ fn is_at(outcome: &Outcome, at: &Site) -> bool {
     (outcome.topic.as_str(), outcome.partition, outcome.position) == (at.0.as_str(), at.1, at.2)
 }
 
-fn letter_partition(letter: &Letter) -> Option<Partition> {
-    let topic = tidegate_routing::TopicName::parse(letter.topic.clone()).ok()?;
-    Some(Partition { topic, number: letter.id.partition })
+/// Where an event is that no outcome settles.
+fn open_state(found: &Sight, place: &Place) -> State {
+    if let Some(whereabouts) = found.whereabouts {
+        return state_of(whereabouts);
+    }
+    match &place.event {
+        Some(_) if place.position >= found.read => State::Behind { read: found.read },
+        Some(_) => State::Unknown,
+        None => State::Trimmed,
+    }
 }
 
 fn state_of(whereabouts: Whereabouts) -> State {

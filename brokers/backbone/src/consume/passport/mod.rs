@@ -7,6 +7,7 @@
 
 mod gather;
 mod judge;
+mod sight;
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub struct Passports {
 }
 
 /// What was searched for an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coverage {
     /// Events that were appended before this time, in milliseconds since 1970, are not looked for.
     pub searched_back_to: u64,
@@ -38,6 +39,8 @@ pub struct Coverage {
     pub complete: bool,
     /// Whether there is more than is told.
     pub more: bool,
+    /// The slots whose owner did not answer in time, or that have none: what happened in their partitions is not told.
+    pub missing: Vec<u32>,
 }
 
 /// What became of the events of one id and source.

@@ -1,10 +1,12 @@
 //! Where one event is on its way, for whoever asks after it.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Lane, LaneKey, Progress, Stage};
 use crate::log::Position;
 
 /// Where an event is that was handed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Whereabouts {
     /// It waits in memory for a free place.
     Queued {

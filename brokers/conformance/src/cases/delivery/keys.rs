@@ -44,7 +44,7 @@ pub(super) async fn paused(fixture: Arc<dyn Fixture>) -> Outcome {
     let process = Process::start(&fixture, &clock).await?;
     let sink = process.resume("s")?;
     sink.nothing("of the key that stands still, after a restart").await?;
-    let keys = process.consume.paused_keys(sink.uid, 10).await?;
+    let keys = process.consume.paused_keys(sink.uid, 10).await?.value;
     let told = keys
         .first()
         .map(|paused| (paused.key.as_deref(), paused.attempts, paused.event.as_ref().map(|event| &**event.id())));
@@ -54,8 +54,8 @@ pub(super) async fn paused(fixture: Arc<dyn Fixture>) -> Outcome {
         let consume = Arc::clone(&process.consume);
         async move { consume.resume_keys(&"s".into(), &which, Head::Retry).await }
     };
-    same("keys of another name", resume("k1").await?, 0)?;
-    same("keys that go on", resume("k0").await?, 1)?;
+    same("keys of another name", resume("k1").await?.value, 0)?;
+    same("keys that go on", resume("k0").await?.value, 1)?;
     let head = sink.expect("0").await?;
     same("nothing counts that was before", (head.attempt(), head.age()), (1, Duration::ZERO))?;
     head.done(&Attempt::default());
@@ -72,18 +72,18 @@ pub(super) async fn skipped(fixture: Arc<dyn Fixture>) -> Outcome {
     process.publish_all(&topic, events(0..3, 1)).await?;
     sink.expect("0").await?.pause_key(&answer(500));
     sink.nothing("behind the first").await?;
-    same("keys", process.consume.resume_keys(&name, &Which::All, Head::DeadLetter).await?, 1)?;
-    let letters = process.consume.dead_letters(&name, &Selection::default(), None, 10).await?;
+    same("keys", process.consume.resume_keys(&name, &Which::All, Head::DeadLetter).await?.value, 1)?;
+    let letters = process.consume.dead_letters(&name, &Selection::default(), None, 10).await?.value;
     let told = letters.first().map(|letter| (&**letter.event.id(), letter.cause.reason, letter.cause.attempts));
     same("the dead letter", told, Some(("0", Reason::Exhausted, 1)))?;
     let second = sink.expect("1").await?;
     let (_, partition, position) = second.place();
     second.pause_key(&answer(500));
     let at = |position| Which::At { topic: "orders".to_owned(), partition, position };
-    same("no key", process.consume.resume_keys(&name, &at(position.next()), Head::Drop).await?, 0)?;
-    same("keys", process.consume.resume_keys(&name, &at(position), Head::Drop).await?, 1)?;
+    same("no key", process.consume.resume_keys(&name, &at(position.next()), Head::Drop).await?.value, 0)?;
+    same("keys", process.consume.resume_keys(&name, &at(position), Head::Drop).await?.value, 1)?;
     same("what is left", sink.take(1).await?, ids(2..3))?;
-    same("dead letters", process.consume.dead_letters(&name, &Selection::default(), None, 10).await?.len(), 1)?;
+    same("dead letters", process.consume.dead_letters(&name, &Selection::default(), None, 10).await?.value.len(), 1)?;
     let status = process.until("that nothing waits", &sink, |status| status.paused_keys + status.parked == 0).await?;
     holds("nothing is out", status.in_flight == 0, &status)
 }
@@ -146,7 +146,7 @@ pub(super) async fn expired(fixture: Arc<dyn Fixture>) -> Outcome {
     same("it has expired", again.expired_at(), Some((BEGIN + 60) * 1_000))?;
     again.expire().await;
     same("its key goes on", sink.take(1).await?, ids(0..1))?;
-    let letters = process.consume.dead_letters(&"s".into(), &Selection::default(), None, 10).await?;
+    let letters = process.consume.dead_letters(&"s".into(), &Selection::default(), None, 10).await?.value;
     let told = letters.first().map(|letter| (&**letter.event.id(), letter.cause.reason, letter.cause.attempts));
     same("the dead letter", told, Some(("x", Reason::Expired, 1)))?;
     process.consume.redrive(&"s".into(), &Selection::default(), &Redrive::default()).await?;

@@ -30,7 +30,7 @@ pub(super) async fn redrive(fixture: Arc<dyn Fixture>) -> Outcome {
     same("the key goes on behind it", failing.take(2).await?, ids(1..3))?;
     same("the other subscription", other.take(3).await?, ids(0..3))?;
     same("a wildcard does not take dead letters in", everything.take(3).await?, ids(0..3))?;
-    let letters = process.consume.dead_letters(&"failing".into(), &Selection::default(), None, 10).await?;
+    let letters = process.consume.dead_letters(&"failing".into(), &Selection::default(), None, 10).await?.value;
     same("letters", letters.len(), 1)?;
     let letter = &letters[0];
     same("the original event", letter.event.clone(), original.clone())?;
@@ -51,7 +51,7 @@ pub(super) async fn redrive(fixture: Arc<dyn Fixture>) -> Outcome {
     same("its attempts", (cause.first_attempt_at, cause.last_attempt_at), (began, began + 7_000))?;
     same(
         "of another subscription",
-        process.consume.dead_letters(&"other".into(), &Selection::default(), None, 10).await?.len(),
+        process.consume.dead_letters(&"other".into(), &Selection::default(), None, 10).await?.value.len(),
         0,
     )?;
     // Stored as an event that any other client can read.
@@ -69,7 +69,7 @@ pub(super) async fn redrive(fixture: Arc<dyn Fixture>) -> Outcome {
 
     same(
         "redriven",
-        process.consume.redrive(&"failing".into(), &Selection::default(), &Redrive::default()).await?.ids.len(),
+        process.consume.redrive(&"failing".into(), &Selection::default(), &Redrive::default()).await?.value.ids.len(),
         1,
     )?;
     let again = failing.expect("0").await?;
@@ -81,10 +81,14 @@ pub(super) async fn redrive(fixture: Arc<dyn Fixture>) -> Outcome {
     }
     same(
         "redriven again",
-        process.consume.redrive(&"failing".into(), &Selection::default(), &Redrive::default()).await?.ids.len(),
+        process.consume.redrive(&"failing".into(), &Selection::default(), &Redrive::default()).await?.value.ids.len(),
         0,
     )?;
-    same("letters", process.consume.dead_letters(&"failing".into(), &Selection::default(), None, 10).await?.len(), 0)
+    same(
+        "letters",
+        process.consume.dead_letters(&"failing".into(), &Selection::default(), None, 10).await?.value.len(),
+        0,
+    )
 }
 
 pub(super) async fn refused(fixture: Arc<dyn Fixture>) -> Outcome {
@@ -106,7 +110,7 @@ pub(super) async fn refused(fixture: Arc<dyn Fixture>) -> Outcome {
     process.log.allow();
     writing.await?;
     same("the key goes on", sink.take(2).await?, ids(1..3))?;
-    let letters = process.consume.dead_letters(&"s".into(), &Selection::default(), None, 10).await?;
+    let letters = process.consume.dead_letters(&"s".into(), &Selection::default(), None, 10).await?.value;
     same("letters", letters.len(), 1)?;
     same("the event", letters[0].event.id().to_string(), "0".to_owned())?;
     // Given up while it cannot be written, the event comes again.
@@ -130,7 +134,7 @@ pub(super) async fn listed(fixture: Arc<dyn Fixture>) -> Outcome {
     let name = "s".into();
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let some = process.consume.dead_letters(&name, &Selection::default(), after, 10).await?;
+        let some = process.consume.dead_letters(&name, &Selection::default(), after, 10).await?.value;
         holds("a part keeps to its limit", some.len() <= 10, some.len())?;
         let Some(last) = some.last() else { break };
         after = Some(last.id);
@@ -142,18 +146,24 @@ pub(super) async fn listed(fixture: Arc<dyn Fixture>) -> Outcome {
     let parsed = all.iter().all(|letter| letter.id.to_string().parse() == Ok(letter.id));
     holds("names are read back", parsed, ())?;
     let some = [all[3].id, all[7].id];
-    same("dropped", process.consume.drop_dead_letters(&name, &Selection::of(some)).await?, 2)?;
-    same("dropped again", process.consume.drop_dead_letters(&name, &Selection::of(some)).await?, 0)?;
+    same("dropped", process.consume.drop_dead_letters(&name, &Selection::of(some)).await?.value, 2)?;
+    same("dropped again", process.consume.drop_dead_letters(&name, &Selection::of(some)).await?.value, 0)?;
     same(
         "redriven one",
-        process.consume.redrive(&name, &Selection::of([all[4].id, all[3].id]), &Redrive::default()).await?.ids.len(),
+        process
+            .consume
+            .redrive(&name, &Selection::of([all[4].id, all[3].id]), &Redrive::default())
+            .await?
+            .value
+            .ids
+            .len(),
         1,
     )?;
     same("it comes", sink.take(1).await?, vec![all[4].event.id().to_string()])?;
-    same("left", process.consume.dead_letters(&name, &Selection::default(), None, 100).await?.len(), 22)?;
-    same("dropped all", process.consume.drop_dead_letters(&name, &Selection::default()).await?, 22)?;
+    same("left", process.consume.dead_letters(&name, &Selection::default(), None, 100).await?.value.len(), 22)?;
+    same("dropped all", process.consume.drop_dead_letters(&name, &Selection::default()).await?.value, 22)?;
     sink.nothing("of what was dropped").await?;
-    same("left", process.consume.dead_letters(&name, &Selection::default(), None, 100).await?.len(), 0)
+    same("left", process.consume.dead_letters(&name, &Selection::default(), None, 100).await?.value.len(), 0)
 }
 
 pub(super) async fn subscribed(fixture: Arc<dyn Fixture>) -> Outcome {
@@ -179,7 +189,7 @@ async fn letters_of(process: &Process, count: usize) -> Result<Vec<LetterId>, Fa
         let (reason, status) = if n == 0 { (EXHAUSTED, 503) } else { (Reason::Rejected, 422) };
         sink.expect(&n.to_string()).await?.dead_letter(reason, &answer(status)).await;
     }
-    let letters = process.consume.dead_letters(&"s".into(), &Selection::default(), None, 100).await?;
+    let letters = process.consume.dead_letters(&"s".into(), &Selection::default(), None, 100).await?.value;
     Ok(letters.iter().map(|letter| letter.id).collect())
 }
 
@@ -190,14 +200,14 @@ pub(super) async fn redrive_rate(fixture: Arc<dyn Fixture>) -> Outcome {
     same("letters", letters_of(&process, 5).await?.len(), 5)?;
     let name = "s".into();
     let redrive = Redrive { interval: Some(INTERVAL), ..Redrive::default() };
-    let redriven = process.consume.redrive(&name, &Selection::default(), &redrive).await?;
+    let redriven = process.consume.redrive(&name, &Selection::default(), &redrive).await?.value;
     same("redriven", (redriven.ids.len(), redriven.more), (5, false))?;
     process.stop().await;
     // What was asked for is written down with its moments.
     let process = Process::start(&fixture, &clock).await?;
     let sink = process.resume("s")?;
     same("on their way", process.status(&sink)?.redriving, 5)?;
-    same("none is listed", process.consume.dead_letters(&name, &Selection::default(), None, 9).await?.len(), 0)?;
+    same("none is listed", process.consume.dead_letters(&name, &Selection::default(), None, 9).await?.value.len(), 0)?;
     same("the first comes at once", sink.take(1).await?, ids(0..1))?;
     sink.nothing("before the interval is over").await?;
     process.advance(INTERVAL, &sink).await?;
@@ -221,20 +231,24 @@ pub(super) async fn edited(fixture: Arc<dyn Fixture>) -> Outcome {
     let process = Process::start(&fixture, &clock).await?;
     let letters = letters_of(&process, 4).await?;
     let name = "s".into();
-    let groups = process.consume.dead_letter_groups(&name, &Selection::default()).await?;
+    let groups = process.consume.dead_letter_groups(&name, &Selection::default()).await?.value;
     let told: Vec<_> = groups.iter().map(|group| (group.kind.to_string(), group.count, group.example)).collect();
     let expected = vec![("rejected-422".to_owned(), 3, letters[3]), ("exhausted-503".to_owned(), 1, letters[0])];
     same("groups", told, expected)?;
     let rejected = Selection { kind: Some(groups[0].kind), ..Selection::default() };
-    same("of a kind", process.consume.dead_letters(&name, &rejected, None, 9).await?.len(), 3)?;
+    same("of a kind", process.consume.dead_letters(&name, &rejected, None, 9).await?.value.len(), 3)?;
 
     let edit = event("1", "k0").into_builder().subject("mended").build()?;
     let edits = [(letters[1], edit)].into_iter().collect();
     let chosen = Selection::of([letters[1], letters[2]]);
     let dry = Redrive { edits, dry: true, ..Redrive::default() };
-    let would = process.consume.redrive(&name, &chosen, &dry).await?;
+    let would = process.consume.redrive(&name, &chosen, &dry).await?.value;
     same("a dry run tells which", would.ids, letters[1..3].to_vec())?;
-    same("and does nothing", process.consume.dead_letters(&name, &Selection::default(), None, 9).await?.len(), 4)?;
+    same(
+        "and does nothing",
+        process.consume.dead_letters(&name, &Selection::default(), None, 9).await?.value.len(),
+        4,
+    )?;
     let redrive = Redrive { dry: false, ..dry };
     process.consume.redrive(&name, &chosen, &redrive).await?;
     process.stop().await;
@@ -253,7 +267,7 @@ pub(super) async fn edited(fixture: Arc<dyn Fixture>) -> Outcome {
         vec![("1".to_owned(), Some("mended".to_owned())), ("2".to_owned(), None)],
     )?;
     sink.nothing("beyond the two").await?;
-    let left = process.consume.dead_letters(&name, &Selection::default(), None, 9).await?;
+    let left = process.consume.dead_letters(&name, &Selection::default(), None, 9).await?.value;
     same("left", left.iter().map(|letter| letter.id).collect::<Vec<_>>(), vec![letters[0], letters[3]])?;
     // The stored event is what it was, and the edited one names it.
     let topic = LogId::Topic { topic: "dead.s".into(), partition: letters[1].partition };

@@ -58,7 +58,7 @@ pub(super) async fn attempts(fixture: Arc<dyn Fixture>) -> Outcome {
     let sink = process.resume("s")?;
     process.advance(HOUR, &sink).await?;
     sink.expect("0").await?.dead_letter(EXHAUSTED, &answer(503)).await;
-    let cause = &process.consume.dead_letters(&"s".into(), &Selection::default(), None, 1).await?[0].cause;
+    let cause = &process.consume.dead_letters(&"s".into(), &Selection::default(), None, 1).await?.value[0].cause;
     same("attempts of the cause", cause.attempts, 6)?;
     let next = sink.expect("1").await?;
     same("attempts of the next", next.attempt(), 1)
@@ -273,7 +273,11 @@ pub(super) async fn graceful(fixture: Arc<dyn Fixture>) -> Outcome {
     dropped.await?;
     let _ = waiter.await?;
     let process = Process::start(&fixture, &clock).await?;
-    same("dead letters", process.consume.dead_letters(&"s".into(), &Selection::default(), None, 10).await?.len(), 0)?;
+    same(
+        "dead letters",
+        process.consume.dead_letters(&"s".into(), &Selection::default(), None, 10).await?.value.len(),
+        0,
+    )?;
     let sink = process.resume("s")?;
     let mut seen = Vec::new();
     while seen.len() < 50 {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tidegate_backbone::consume::{DeadLetter, LetterId, Redrive, Selection};
+use tidegate_backbone::consume::{DeadLetter, LetterId, Redrive, Selection, Whole};
 use tidegate_schemas::json::{self as format, ReadError};
 use tidegate_schemas::limits::{self, Limits};
 use tidegate_schemas::{Event, Fault};
@@ -83,6 +83,10 @@ struct Document {
     /// Of a dry run: which, the first 1,000 of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     ids: Option<Vec<String>>,
+    /// Slots whose owner did not answer in time, or that have none: their partitions are not in this answer. Missing where
+    /// all answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_slots: Vec<u32>,
 }
 
 refusals! {
@@ -135,13 +139,14 @@ pub(in crate::edge::native) async fn redrive(
     let interval = wanted.rate_per_second.map(interval).transpose()?;
     let edits = edit(&api, &name, &edited).await?;
     let redrive = Redrive { interval, edits, dry: wanted.dry_run };
-    let redriven = api.pubsub.redrive(&name, &selection, &redrive).await?;
+    let Whole { value: redriven, missing } = api.pubsub.redrive(&name, &selection, &redrive).await?;
     let told = || redriven.ids.iter().take(IDS_TOLD).map(ToString::to_string).collect();
     let document = Document {
         redriven: redriven.ids.len(),
         dry_run: wanted.dry_run,
         more: redriven.more,
         ids: wanted.dry_run.then(told),
+        missing_slots: missing,
     };
     Ok(Json(document).into_response())
 }
@@ -163,7 +168,7 @@ async fn edit(
         return Ok(HashMap::new());
     }
     let ids = edits.keys().copied().collect::<Vec<_>>();
-    let letters = api.pubsub.dead_letters(name, &Selection::of(ids), None, edits.len()).await?;
+    let letters = api.pubsub.dead_letters(name, &Selection::of(ids), None, edits.len()).await?.value;
     let mut edited = HashMap::new();
     for letter in &letters {
         if let Some(edit) = edits.get(&letter.id) {

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::super::openapi::{BODY, WRITE, refusals, schemas};
 use super::super::query::encode;
 use super::super::{Api, Shared, precondition};
-use super::{Document, document};
+use super::{Document, document, statuses};
 use crate::blocks::pubsub::{Expected, Outcome, PubSub};
 use crate::edge::listener::read_body;
 use crate::edge::problem::{Code, Problem};
@@ -128,7 +128,7 @@ pub(in crate::edge::native) async fn replace(
 async fn put(api: &Api, wanted: &tidegate_resources::Subscription, expected: &Expected) -> Result<Response, Problem> {
     let (subscription, outcome) = api.pubsub.put_subscription(wanted, expected).await?;
     let etag = precondition::etag(&PubSub::tag(&subscription))?;
-    let mut response = Json(document(api, &subscription)).into_response();
+    let mut response = Json(document(&subscription, &statuses(api, &subscription).await)).into_response();
     response.headers_mut().insert(header::ETAG, etag);
     if outcome == Outcome::Created {
         *response.status_mut() = StatusCode::CREATED;
