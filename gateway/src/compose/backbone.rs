@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_backbone::{Environment, Error, ErrorKind, Lane, PartitionLog};
-use tidegate_resources::config::{Backbone, BackboneUrl, Broker};
+use tidegate_resources::config::{self, Backbone, BackboneUrl, Broker};
 use tidegate_schemas::limits;
 use tracing::{info, warn};
 
@@ -55,9 +55,17 @@ pub(crate) fn log_filter(level: &str, backbone: &Backbone) -> String {
     }
 }
 
-/// A configuration that could not have been read by this build.
+/// The backbones that this binary drives, by name.
+pub fn built_in() -> Vec<&'static str> {
+    // The configuration knows Kafka; nothing here drives it yet.
+    config::built_in().into_iter().filter(|name| *name != Broker::Kafka.name()).collect()
+}
+
+/// A configuration that nothing here can carry out.
 pub(super) fn unfit(backbone: &Backbone) -> Error {
-    Error::new(ErrorKind::Misconfigured, format!("the backbone {backbone} is not one that this binary has"))
+    let context =
+        format!("the backbone {backbone} is not available in this version; there is: {}", built_in().join(", "));
+    Error::new(ErrorKind::Misconfigured, context)
 }
 
 /// Tries until the broker can be reached, and says meanwhile what it waits for.

@@ -38,7 +38,7 @@ use tidegate_resources::config;
 use tidegate_resources::{self as resources, Diagnostic, Resources};
 
 pub(crate) use backbone::log_filter;
-pub use backbone::{Opened, open as open_backbone};
+pub use backbone::{Opened, built_in, open as open_backbone};
 use tenancy::Tenancy;
 use watch::Watch;
 

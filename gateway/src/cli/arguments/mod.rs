@@ -90,9 +90,8 @@ impl FromEnvironment {
 }
 
 /// What `--version` prints: also which backbones this binary has.
-static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
-    format!("{}\nbackbones: {}", env!("CARGO_PKG_VERSION"), tidegate_resources::config::built_in().join(", "))
-});
+static LONG_VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{}\nbackbones: {}", env!("CARGO_PKG_VERSION"), crate::compose::built_in().join(", ")));
 
 impl Globals {
     /// The gateway to speak to.

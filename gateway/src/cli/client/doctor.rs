@@ -85,7 +85,7 @@ pub(super) async fn run(context: &mut Context<'_>, arguments: &Doctor) -> Result
     let mut findings = Vec::new();
     let server = server(context).await;
     let reachable = server.iter().any(|finding| finding.what == "server" && finding.verdict == Verdict::Good);
-    findings.push(Finding::good("backbones", format!("this binary has {}", config::built_in().join(", "))));
+    findings.push(Finding::good("backbones", format!("this binary has {}", crate::compose::built_in().join(", "))));
     if let Some(subject) = subject(context, arguments, &mut findings) {
         findings.push(port(subject.http, reachable));
         if let Some(named) = &subject.backbone {
