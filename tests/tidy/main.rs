@@ -6,6 +6,7 @@
     reason = "a test beside the product, not inside it"
 )]
 
+mod compose;
 mod dependencies;
 mod documents;
 mod files;

@@ -21,12 +21,16 @@ pub struct Broker {
     state: Option<TempDir>,
 }
 
-/// A signal for a node's process.
+/// What is done to the processes of a broker's nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verb {
+pub enum Act {
+    /// SIGKILL.
     Kill,
+    /// SIGSTOP: it stands still, its connections stay open.
     Pause,
+    /// SIGCONT: it goes on.
     Resume,
+    /// SIGKILL where it runs, and started again on the same port and data; waits until it answers.
     Restart,
 }
 
@@ -97,37 +101,42 @@ impl Broker {
         self.state.as_ref().map(|state| state.path().join(&self.name))
     }
 
-    /// SIGKILL for all nodes, or for one, counted from 1.
+    /// [`Act::Kill`] for all nodes, or for one, counted from 1.
     ///
     /// # Panics
     ///
     /// Where the broker is not ours, here and below.
     pub async fn kill(&self, node: Option<u32>) {
-        self.act(Verb::Kill, node).await;
+        self.act(Act::Kill, node).await;
     }
 
-    /// SIGSTOP: it stands still, its connections stay open.
+    /// [`Act::Pause`].
     pub async fn pause(&self, node: Option<u32>) {
-        self.act(Verb::Pause, node).await;
+        self.act(Act::Pause, node).await;
     }
 
-    /// SIGCONT: it goes on.
+    /// [`Act::Resume`].
     pub async fn resume(&self, node: Option<u32>) {
-        self.act(Verb::Resume, node).await;
+        self.act(Act::Resume, node).await;
     }
 
-    /// SIGKILL where it runs, and started again on the same port and data; waits until it answers.
+    /// [`Act::Restart`].
     pub async fn restart(&self, node: Option<u32>) {
-        self.act(Verb::Restart, node).await;
+        self.act(Act::Restart, node).await;
     }
 
-    async fn act(&self, verb: Verb, node: Option<u32>) {
+    /// Does that to all nodes, or to one, counted from 1.
+    ///
+    /// # Panics
+    ///
+    /// Where the broker is not ours.
+    pub async fn act(&self, act: Act, node: Option<u32>) {
         let state = self.state.as_ref().unwrap_or_else(|| panic!("{} was given by the environment", self.name));
-        let verb = match verb {
-            Verb::Kill => "kill",
-            Verb::Pause => "pause",
-            Verb::Resume => "resume",
-            Verb::Restart => "restart",
+        let verb = match act {
+            Act::Kill => "kill",
+            Act::Pause => "pause",
+            Act::Resume => "resume",
+            Act::Restart => "restart",
         };
         let target = node.map_or_else(|| self.name.clone(), |node| format!("{}/{node}", self.name));
         let output = output(script(state.path()).args([verb, &target])).await;

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use tidegate_backbone::{BoxFuture, Environment, Error, ErrorKind, Lane, PartitionLog, Result};
 
+use crate::broker::Act;
+use crate::proxy::Proxy;
+
 /// What a case asks of the place where it runs, beyond an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Need {
@@ -24,8 +27,22 @@ pub enum Need {
     Lane,
     /// The way to the broker can be cut, and mended.
     Cut,
-    /// The broker can be killed and started again on what it held, while clients are connected.
+    /// A fault proxy stands between the log and each node of its broker.
+    Connection,
+    /// The broker's processes can be killed, and started again on their data.
     Restart,
+    /// The broker's processes can be stopped and go on.
+    Pause,
+    /// The broker has three nodes, and each partition a replica on each.
+    Nodes,
+}
+
+impl Need {
+    /// Whether the case brings about a fault of network or broker. Those take long, and are chosen by themselves:
+    /// [`crate::Faults`].
+    pub fn is_fault(self) -> bool {
+        matches!(self, Self::Connection | Self::Restart | Self::Pause | Self::Nodes)
+    }
 }
 
 impl fmt::Display for Need {
@@ -38,7 +55,10 @@ impl fmt::Display for Need {
             Self::Shared => "shared",
             Self::Lane => "lane",
             Self::Cut => "cut",
+            Self::Connection => "connection",
             Self::Restart => "restart",
+            Self::Pause => "pause",
+            Self::Nodes => "nodes",
         })
     }
 }
@@ -69,12 +89,25 @@ pub trait Fixture: Send + Sync {
     /// Breaks every connection to the broker and lets none be made, or lets them be made again. Only called where
     /// [`Need::Cut`] is met.
     fn cut(&self, cut: bool) -> BoxFuture<'_, ()> {
-        let _ = cut;
+        for proxy in self.proxies() {
+            if cut {
+                proxy.refuse();
+            } else {
+                proxy.heal();
+            }
+        }
         Box::pin(async {})
     }
 
-    /// Kills the broker and starts it again; returns when it answers. Only called where [`Need::Restart`] is met.
-    fn restart(&self) -> BoxFuture<'_, ()> {
+    /// The proxies between the log and its broker, one for each node. Asked where [`Need::Connection`] is met.
+    fn proxies(&self) -> &[Proxy] {
+        &[]
+    }
+
+    /// Does something to the processes of all nodes, or of one, counted from 1; [`crate::Broker::act`] does. Only called
+    /// where [`Need::Restart`], [`Need::Pause`] or [`Need::Nodes`] is met.
+    fn act(&self, act: Act, node: Option<u32>) -> BoxFuture<'_, ()> {
+        let _ = (act, node);
         Box::pin(async {})
     }
 }

@@ -44,9 +44,16 @@ enum Flow {
     ResetAfter,
 }
 
+impl State {
+    /// What becomes of the bytes of a connection that began at that count of strandings.
+    fn flow(&self, direction: Direction, began: u64) -> Flow {
+        if began < self.strands && began >= self.released { Flow::Hold } else { self.flow[direction as usize] }
+    }
+}
+
 impl Flow {
     /// Whether what is sent comes out on the other side.
-    fn carries(&self) -> bool {
+    fn carries(self) -> bool {
         matches!(self, Self::Forward | Self::ResetAfter)
     }
 }
@@ -58,12 +65,17 @@ struct State {
     delay: Duration,
     /// Grows with each cut: connections that began before it end.
     cuts: u64,
+    /// Grows with each stranding: connections that began before it are silent.
+    strands: u64,
+    /// Strandings that are over.
+    released: u64,
 }
 
 #[derive(Debug)]
 struct Shared {
     target: Mutex<Option<SocketAddr>>,
     state: watch::Sender<State>,
+    attempts: AtomicU64,
     connections: AtomicU64,
     bytes: [AtomicU64; 2],
     /// What is left of [`Flow::ResetAfter`].
@@ -90,6 +102,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target: Mutex::new(None),
             state: watch::Sender::new(State::default()),
+            attempts: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             bytes: Default::default(),
             left: Default::default(),
@@ -127,6 +140,11 @@ impl Proxy {
         self.shared.state.send_modify(|state| state.flow = [Flow::Hold; 2]);
     }
 
+    /// The same for the connections that are open now; new ones are forwarded. What was sent waits for [`Proxy::heal`].
+    pub fn strand(&self) {
+        self.shared.state.send_modify(|state| state.strands += 1);
+    }
+
     /// Stops one direction in the same way: what is sent waits, and goes on after [`Proxy::heal`].
     pub fn hold(&self, direction: Direction) {
         self.shared.state.send_modify(|state| state.flow[direction as usize] = Flow::Hold);
@@ -151,7 +169,15 @@ impl Proxy {
 
     /// Forwards everything again, at once.
     pub fn heal(&self) {
-        self.shared.state.send_modify(|state| *state = State { cuts: state.cuts, ..State::default() });
+        self.shared.state.send_modify(|state| {
+            let (cuts, strands) = (state.cuts, state.strands);
+            *state = State { cuts, strands, released: strands, ..State::default() };
+        });
+    }
+
+    /// How many connections were tried so far, whether forwarded or not.
+    pub fn attempts(&self) -> u64 {
+        self.shared.attempts.load(Ordering::SeqCst)
     }
 
     /// How many connections were taken and forwarded so far.
@@ -188,7 +214,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 /// One connection, until either side ends it or a fault does.
 async fn connection(mut client: TcpStream, shared: Arc<Shared>) {
     let mut state = shared.state.subscribe();
-    let cuts = state.borrow_and_update().cuts;
+    let State { cuts, strands: began, .. } = *state.borrow_and_update();
+    shared.attempts.fetch_add(1, Ordering::SeqCst);
     let target = *shared.target.lock();
     let broker = match target {
         Some(target) if !state.borrow().refuse => TcpStream::connect(target).await.ok(),
@@ -200,27 +227,30 @@ async fn connection(mut client: TcpStream, shared: Arc<Shared>) {
     };
     shared.connections.fetch_add(1, Ordering::SeqCst);
     let _ = (client.set_nodelay(true), broker.set_nodelay(true));
-    // A socket that is dropped is reset, unless it is shut down first as its peer did.
-    let _ = (client.set_zero_linger(), broker.set_zero_linger());
     let (client_reads, client_writes) = client.split();
     let (broker_reads, broker_writes) = broker.split();
     let forward = async {
-        let to_broker = pump(Direction::ToBroker, client_reads, broker_writes, &shared);
-        let from_broker = pump(Direction::FromBroker, broker_reads, client_writes, &shared);
-        let _ = tokio::try_join!(to_broker, from_broker);
+        let to_broker = pump(Direction::ToBroker, began, client_reads, broker_writes, &shared);
+        let from_broker = pump(Direction::FromBroker, began, broker_reads, client_writes, &shared);
+        let ended = tokio::try_join!(to_broker, from_broker).map(|_| ());
         // Where one side has ended, the other one must not hear of it through a network that is silent.
-        let heard = |state: &State| state.flow.iter().all(Flow::carries);
+        let both = [Direction::ToBroker, Direction::FromBroker];
+        let heard = |state: &State| both.iter().all(|direction| state.flow(*direction, began).carries());
         let _ = shared.state.subscribe().wait_for(heard).await;
+        ended
     };
     let cut = async {
         // The sender lives as long as this connection does.
         let _ = state.wait_for(|state| state.cuts != cuts).await;
+        Err(Reset)
     };
-    tokio::select! {
-        () = forward => {}
-        () = cut => {}
+    let ended = tokio::select! {
+        ended = forward => ended,
+        cut = cut => cut,
+    };
+    if ended.is_err() {
+        let _ = (client.set_zero_linger(), broker.set_zero_linger());
     }
-    // Both sockets are reset here.
 }
 
 /// The connection is to be reset.
@@ -229,14 +259,15 @@ struct Reset;
 /// Forwards one direction until its end, which is passed on.
 async fn pump(
     direction: Direction,
+    began: u64,
     reads: ReadHalf<'_>,
     mut writes: WriteHalf<'_>,
     shared: &Shared,
 ) -> Result<(), Reset> {
     let (sender, mut receiver) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS_MAX);
-    let read = read(direction, reads, sender, shared);
+    let read = read(direction, began, reads, sender, shared);
     let write = async {
-        let flow = |state: &State| state.flow[direction as usize];
+        let flow = |state: &State| state.flow(direction, began);
         let mut state = shared.state.subscribe();
         let mut lost = false;
         loop {
@@ -275,13 +306,14 @@ async fn pump(
 
 async fn read(
     direction: Direction,
+    began: u64,
     mut reads: ReadHalf<'_>,
     sender: mpsc::Sender<(Instant, Vec<u8>)>,
     shared: &Shared,
 ) -> Result<(), Reset> {
     let mut state = shared.state.subscribe();
     loop {
-        state.wait_for(|state| state.flow[direction as usize] != Flow::Hold).await.map_err(|_| Reset)?;
+        state.wait_for(|state| state.flow(direction, began) != Flow::Hold).await.map_err(|_| Reset)?;
         let mut chunk = vec![0; CHUNK_BYTES];
         let length = reads.read(&mut chunk).await.map_err(|_| Reset)?;
         if length == 0 {

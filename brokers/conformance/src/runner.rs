@@ -8,11 +8,14 @@ use futures_util::StreamExt as _;
 use tidegate_backbone::{BoxFuture, Environment};
 
 use crate::expect::{Failure, Outcome};
+use crate::faults::{Faults, LEFT_OUT};
 use crate::fixture::{Fixture, Need};
 use crate::report::{Report, Result};
 
 /// Against hanging alone: no case takes a tenth of it.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
+/// The same where brokers die and come back, three nodes of them one after the other.
+const FAULTED_CASE_TIMEOUT: Duration = Duration::from_secs(400);
 /// Cases that run at once.
 const CASES_AT_ONCE: usize = 4;
 
@@ -47,22 +50,52 @@ pub enum Ended {
 }
 
 /// Runs those cases whose needs the fixture meets and lists the others. `make` gives an empty broker for a case.
-/// `only` is a part of an id, to run some of them.
+/// `only` is a part of an id, to run some of them. Of the cases that bring about faults of network and broker those are
+/// run that `TIDEGATE_FAULTS` chooses, one after the other; all of them where `only` is given.
 pub async fn run(cases: &[Case], met: &[Need], only: Option<&str>, make: impl Fn(&Case) -> Arc<dyn Fixture>) -> Report {
+    let faults = if only.is_some() { Faults::All } else { Faults::from_environment() };
+    run_with(cases, met, only, faults, |case| {
+        let fixture = make(case);
+        Box::pin(async move { Some(fixture) })
+    })
+    .await
+}
+
+/// The same for brokers that take their time to start: `make` gives none where the machine cannot have what the case
+/// needs, which it has said by then.
+pub async fn run_with<'a>(
+    cases: &'a [Case],
+    met: &'a [Need],
+    only: Option<&str>,
+    faults: Faults,
+    make: impl Fn(&'a Case) -> BoxFuture<'a, Option<Arc<dyn Fixture>>>,
+) -> Report {
     let environment = Environment::system();
     let chosen = cases.iter().filter(|case| only.is_none_or(|only| case.id.contains(only)));
+    let (faulted, plain): (Vec<&Case>, Vec<&Case>) =
+        chosen.partition(|case| case.needs.iter().any(|need| need.is_fault()));
     // Lazily: the brokers of all cases would be there at once otherwise.
-    let running = chosen.map(|case| run_one(case, met, &make, &environment));
-    let results =
+    let running = plain.into_iter().map(|case| run_one(case, met, &make, environment.clone()));
+    let mut results =
         futures_util::stream::iter(running).buffer_unordered(CASES_AT_ONCE).inspect(print).collect::<Vec<_>>().await;
+    let began = tokio::time::Instant::now();
+    for case in faults.order(faulted) {
+        let result = if faults.goes_on(began.elapsed()) {
+            run_one(case, met, &make, environment.clone()).await
+        } else {
+            Result { id: case.id, title: case.title, ended: Ended::NotRun(LEFT_OUT.to_owned()) }
+        };
+        print(&result);
+        results.push(result);
+    }
     Report::new(results)
 }
 
 fn run_one<'a>(
     case: &'a Case,
     met: &'a [Need],
-    make: &'a impl Fn(&Case) -> Arc<dyn Fixture>,
-    environment: &'a Environment,
+    make: &impl Fn(&'a Case) -> BoxFuture<'a, Option<Arc<dyn Fixture>>>,
+    environment: Environment,
 ) -> BoxFuture<'a, Result> {
     let missing: Vec<String> = case.needs.iter().filter(|need| !met.contains(need)).map(Need::to_string).collect();
     let result = |ended| Result { id: case.id, title: case.title, ended };
@@ -70,19 +103,23 @@ fn run_one<'a>(
         let reason = format!("the fixture does not offer: {}", missing.join(", "));
         return Box::pin(std::future::ready(result(Ended::NotRun(reason))));
     }
-    let fixture = make(case);
+    let making = make(case);
     let task = case.run;
-    let environment = environment.clone();
+    let faulted = case.needs.iter().any(|need| need.is_fault());
+    let timeout = if faulted { FAULTED_CASE_TIMEOUT } else { CASE_TIMEOUT };
     Box::pin(async move {
+        let Some(fixture) = making.await else {
+            return result(Ended::NotRun("this machine does not have what it needs".to_owned()));
+        };
         // A task of its own, so that a panic in it is the failure of this case alone.
         let mut task = environment.spawn(task(fixture));
-        let ended = match tokio::time::timeout(CASE_TIMEOUT, &mut task).await {
+        let ended = match tokio::time::timeout(timeout, &mut task).await {
             Ok(Ok(Ok(()))) => Ended::Passed,
             Ok(Ok(Err(failure))) => Ended::Failed(failure),
             Ok(Err(panic)) => Ended::Failed(Failure(format!("it panicked: {panic}"))),
             Err(_) => {
                 task.abort();
-                Ended::Failed(Failure(format!("it did not end within {} s", CASE_TIMEOUT.as_secs())))
+                Ended::Failed(Failure(format!("it did not end within {} s", timeout.as_secs())))
             }
         };
         result(ended)

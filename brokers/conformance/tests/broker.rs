@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_conformance::{Broker, Linked};
+use tidegate_conformance::{Act, Broker, Linked};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
@@ -45,16 +45,16 @@ async fn a_broker_dies_stands_still_and_comes_back() {
     let mut stream = nats(&address).await.unwrap();
     ping(&mut stream, HANG).await.expect("it answers");
 
-    broker.pause(None).await;
+    broker.act(Act::Pause, None).await;
     assert!(ping(&mut stream, Duration::from_millis(100)).await.is_none(), "it stands still");
-    broker.resume(None).await;
+    broker.act(Act::Resume, None).await;
     tokio::time::timeout(HANG, pong(&mut stream)).await.expect("it goes on");
 
-    broker.kill(None).await;
+    broker.act(Act::Kill, None).await;
     let mut rest = Vec::new();
     let _ = tokio::time::timeout(HANG, stream.read_to_end(&mut rest)).await.expect("the connection ends");
     nats(&address).await.expect_err("nobody listens");
-    broker.restart(None).await;
+    broker.act(Act::Restart, None).await;
     nats(&address).await.expect("it listens on the same port");
     let folder = broker.folder().unwrap();
     drop(broker);

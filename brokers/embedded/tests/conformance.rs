@@ -1,14 +1,13 @@
 //! The embedded log keeps the contract: the suite of `tidegate-conformance`, on a directory, and where a case lets the
 //! machine crash or the disk fill up, on the disk in memory that can do both.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tidegate_backbone::request::Hub;
 use tidegate_backbone::{BoxFuture, Environment, Lane, PartitionLog, Result};
-use tidegate_conformance::{Case, Fixture, Need, cases, matrix, run};
+use tidegate_conformance::{Case, Fixture, Need, cases, document, run};
 use tidegate_embedded::storage::crashing::CrashingStorage;
 use tidegate_embedded::{EmbeddedLog, Options};
 
@@ -87,24 +86,10 @@ async fn the_embedded_log_conforms() {
     if only.is_some() {
         return;
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/conformance.md");
-    let expected = format!("{DOCUMENT}{}", matrix(&[("embedded", &report)]));
-    if std::env::var_os("TIDEGATE_REWRITE").is_some() {
-        std::fs::write(&path, &expected).expect("the document can be written");
-    }
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let differences = document::record("embedded", concat!("Tidegate ", env!("CARGO_PKG_VERSION")), &report);
     assert!(
-        found == expected,
-        "docs/conformance.md differs from this run; \
-         TIDEGATE_REWRITE=1 cargo test -p tidegate-embedded --test conformance writes it anew"
+        differences.is_empty(),
+        "TIDEGATE_REWRITE=1 cargo test -p tidegate-embedded --test conformance writes the column anew:\n{}",
+        differences.join("\n")
     );
 }
-
-const DOCUMENT: &str = "\
-# Conformance
-
-Which broker keeps which part of the contract. The table is made by running the suite of `brokers/conformance` against each
-broker, and a test compares the two. `yes` means that the case passes; `-` that it does not run, for the reason that stands
-beside it.
-
-";

@@ -2,7 +2,9 @@
 
 mod claim;
 mod delivery;
+mod faulted;
 mod journal;
+mod misbehaving;
 mod publish;
 mod request;
 mod retention;
@@ -31,7 +33,9 @@ pub fn cases() -> Vec<Case> {
         retention::cases(),
         request::cases(),
         journal::cases(),
+        misbehaving::cases(),
         claim::cases(),
+        faulted::cases(),
     ]
     .concat()
 }

@@ -13,6 +13,7 @@ use tidegate_schemas::limits;
 use tokio::time::Instant;
 
 use super::table;
+use crate::broker::Act;
 use crate::expect::{Failure, Outcome, holds, same};
 use crate::fixture::Fixture;
 use crate::meddling::Meddling;
@@ -450,7 +451,7 @@ async fn restart(fixture: Arc<dyn Fixture>) -> Outcome {
     let world = World::new(Arc::clone(&fixture));
     let nodes = world.several(2).await?;
     for _ in 0..2 {
-        fixture.restart().await;
+        fixture.act(Act::Restart, None).await;
         again(&nodes).await?;
     }
     same("nodes that are there", nodes[0].members().len(), 2)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidegate_backbone::testing::{Fault, MemoryBroker, MemoryLog};
 use tidegate_backbone::{BoxFuture, Environment, Lane, LogId, PartitionLog, Record, Result};
-use tidegate_conformance::{Case, Fixture, Need, cases, run, specification, table};
+use tidegate_conformance::{Case, Fixture, Need, cases, document, run, specification, table};
 
 use lane::{Flaw, Lanes};
 
@@ -106,6 +106,20 @@ fn the_readme_lists_the_cases() {
             "README.md differs; TIDEGATE_REWRITE=1 cargo test -p tidegate-conformance writes it anew"
         );
     }
+}
+
+#[test]
+fn the_document_has_every_case_of_every_backbone() {
+    if std::env::var_os("TIDEGATE_REWRITE").is_some() {
+        document::rewrite();
+    }
+    let faults = document::faults();
+    assert!(
+        faults.is_empty(),
+        "TIDEGATE_REWRITE=1 cargo test -p tidegate-conformance writes docs/conformance.md anew, and with each adapter's \
+         --test conformance its column:\n{}",
+        faults.join("\n")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,421 @@
+//! Faults of the network and of the broker's processes: nothing that was acknowledged is lost, what is told of an outcome is
+//! true, and everything goes on by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tidegate_backbone::catalogue::Topic;
+use tidegate_backbone::consume::Start;
+use tidegate_backbone::slot::{Command, Expect, Journal, Options};
+use tidegate_backbone::{Applied, ErrorKind, PartitionLog as _, Position};
+
+use super::table;
+use crate::broker::Act;
+use crate::expect::{Failure, Outcome, holds, same};
+use crate::fixture::Fixture;
+use crate::process::{Process, environment, event, event_of, subscription};
+use crate::proxy::Direction;
+use crate::runner::Case;
+
+/// Against hanging alone.
+const HANG: Duration = Duration::from_secs(90);
+/// How long a broker is away that comes back: longer than clients wait for any one answer.
+const OUTAGE: Duration = Duration::from_secs(15);
+/// Attempts to connect after which a client that gives up has done so; or the time in which it might have made them.
+const ATTEMPTS: (u64, Duration) = (12, Duration::from_secs(60));
+
+pub(super) fn cases() -> Vec<Case> {
+    table! {
+        "PUB-12" "what cannot be written, because the connection is gone, is told as not stored, and is not" [Connection] before_write;
+        "PUB-13" "a cut before the acknowledgement is told as unknown; a retry stores at most one copy more" [Connection] before_acknowledgement;
+        "PUB-15" "publishing and delivery go on by themselves after the broker was away" [Restart] away;
+        "PUB-16" "a client that was refused for longer than it tries connects all the same" [Connection] refused;
+        "PUB-17" "no node that dies under load loses or reorders what was acknowledged" [Nodes] nodes;
+        "PUB-21" "no event that was acknowledged is missing after the broker was killed amid publishing" [Restart] killed;
+        "TAIL-11" "a tail gives every record once and in order while nodes die" [Nodes] tail;
+        "GRP-30" "a connection that falls silent without an end is noticed, and deliveries go on over another" [Connection] silent;
+        "JRN-18" "what an owner wrote comes to the broker after another took over, and counts for nothing" [Connection] late;
+        "JRN-20" "an owner that is cut off acknowledges nothing once another took over" [Connection] cut_off;
+        "JRN-35" "commits go on by themselves after the broker stood still" [Pause] stood_still;
+    }
+}
+
+/// Publishes until it is acknowledged, as whoever publishes does; gives how often it was tried.
+async fn publish(process: &Process, topic: &Topic, id: &str, key: &str) -> Result<usize, Failure> {
+    let publisher = &process.publisher;
+    let trying = async {
+        let mut tries = 1;
+        while let Err(error) = publisher.publish(topic, event(id, key), Duration::from_secs(10)).await {
+            if *error.kind() == ErrorKind::Closed {
+                return Err(Failure(format!("expected that {id} is taken after the fault, seen {error}")));
+            }
+            tries += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(tries)
+    };
+    let tries = tokio::time::timeout(HANG, trying).await;
+    tries.map_err(|_| Failure(format!("expected that {id} is taken before long after the fault, it never was")))?
+}
+
+/// The ids of the events of the first partition, in order.
+async fn stored(process: &Process, topic: &Topic) -> Result<Vec<String>, Failure> {
+    let reading = async {
+        loop {
+            match process.records(&topic.log(0), Position::ZERO).await {
+                Ok(records) => return records.iter().map(|stored| Ok(event_of(stored)?.id().to_string())).collect(),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    };
+    tokio::time::timeout(HANG, reading)
+        .await
+        .map_err(|_| Failure("expected that the topic can be read again".into()))?
+}
+
+fn copies(ids: &[String], id: &str) -> usize {
+    ids.iter().filter(|stored| *stored == id).count()
+}
+
+fn each(fixture: &Arc<dyn Fixture>, act: impl Fn(&crate::proxy::Proxy)) {
+    fixture.proxies().iter().for_each(act);
+}
+
+async fn before_write(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 1).await?;
+    publish(&process, &topic, "before", "k").await?;
+    each(&fixture, crate::proxy::Proxy::refuse);
+    let mut told = Vec::new();
+    for n in 0..12 {
+        let id = format!("cut-{n}");
+        let seen = process.publisher.publish(&topic, event(id.clone(), "k"), HANG).await;
+        let error = seen
+            .err()
+            .ok_or_else(|| Failure(format!("expected no receipt without a connection, seen one for {id}")))?;
+        told.push((id, error.applied()));
+        if told.iter().filter(|(_, applied)| *applied == Applied::No).count() == 3 {
+            break;
+        }
+    }
+    each(&fixture, crate::proxy::Proxy::heal);
+    publish(&process, &topic, "after", "k").await?;
+    let ids = stored(&process, &topic).await?;
+    for (id, applied) in &told {
+        let most = usize::from(*applied == Applied::Unknown);
+        holds("what is told of the outcome is true", copies(&ids, id) <= most, (id, applied, &ids))?;
+    }
+    let certain = told.iter().filter(|(_, applied)| *applied == Applied::No).count();
+    holds("three are told as not stored", certain == 3, &told)
+}
+
+async fn before_acknowledgement(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 1).await?;
+    publish(&process, &topic, "before", "k").await?;
+    let sent = || fixture.proxies().iter().map(|proxy| proxy.bytes(Direction::ToBroker)).sum::<u64>();
+    let connections = || fixture.proxies().iter().map(crate::proxy::Proxy::connections).sum::<u64>();
+    let (sent_before, connections_before) = (sent(), connections());
+    each(&fixture, |proxy| proxy.hold(Direction::FromBroker));
+    let publishing: Vec<_> = (0..40)
+        .map(|n| process.publisher.publish(&topic, event(n.to_string(), &format!("k{}", n % 4)), HANG))
+        .collect();
+    let publishing = process.environment.spawn(join_all(publishing));
+    let written = async {
+        // More than one event's worth, so that events were written and are not acknowledged.
+        while sent() < sent_before + 1_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(HANG, written).await.map_err(|_| Failure("expected that events are written".into()))?;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    each(&fixture, crate::proxy::Proxy::cut);
+    each(&fixture, crate::proxy::Proxy::heal);
+    let results = tokio::time::timeout(HANG, publishing).await;
+    let results = results.map_err(|_| Failure("expected that every publish is answered".into()))??;
+    let first_try: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    let ids = stored(&process, &topic).await?;
+    for (n, result) in results.iter().enumerate() {
+        let count = copies(&ids, &n.to_string());
+        match result {
+            Ok(_) => same("copies of what was acknowledged", count, 1)?,
+            Err(error) if error.applied() == Applied::No => same("copies of what is told as not stored", count, 0)?,
+            Err(_) => holds("what is unknown is there once at most", count <= 1, (n, count))?,
+        }
+    }
+    for (n, acknowledged) in first_try.iter().enumerate() {
+        if !acknowledged {
+            publish(&process, &topic, &n.to_string(), &format!("k{}", n % 4)).await?;
+        }
+    }
+    let ids = stored(&process, &topic).await?;
+    for n in 0..40 {
+        let count = copies(&ids, &n.to_string());
+        holds("an event is there, with one copy more at most", (1..=2).contains(&count), (n, count))?;
+    }
+    let acknowledged: Vec<usize> = (0..40).filter(|n| first_try[*n]).collect();
+    in_order(&ids, &acknowledged)?;
+    holds("another connection was needed", connections() > connections_before, connections())
+}
+
+/// Numbers keep their order in a list of ids, by the first place of each.
+fn in_order(ids: &[String], numbers: &[usize]) -> Outcome {
+    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+    for (place, id) in ids.iter().enumerate() {
+        first.entry(id).or_insert(place);
+    }
+    let places: Vec<Option<usize>> = numbers.iter().map(|n| first.get(n.to_string().as_str()).copied()).collect();
+    let wrong = places.windows(2).position(|pair| pair[0] >= pair[1] || pair[0].is_none());
+    holds("what was acknowledged stands in the order of publishing", wrong.is_none(), wrong.map(|at| &numbers[at..]))
+}
+
+async fn away(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 1).await?;
+    let sink = process.subscribe(subscription("s", "orders"), Start::Earliest).await?;
+    publish(&process, &topic, "before", "k").await?;
+    same("before", sink.take(1).await?, vec!["before".to_owned()])?;
+    fixture.act(Act::Kill, None).await;
+    let meanwhile = process.publisher.publish(&topic, event("meanwhile", "k"), OUTAGE).await;
+    holds("nothing is acknowledged while the broker is away", meanwhile.is_err(), &meanwhile)?;
+    tokio::time::sleep(OUTAGE).await;
+    fixture.act(Act::Restart, None).await;
+    publish(&process, &topic, "after", "k").await?;
+    // What was told as unknown may have come through.
+    let delivering = async {
+        while sink.take(1).await? != ["after"] {}
+        Ok::<_, Failure>(())
+    };
+    tokio::time::timeout(HANG, delivering).await.map_err(|_| Failure("expected that deliveries go on".into()))?
+}
+
+async fn refused(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 1).await?;
+    let sink = process.subscribe(subscription("s", "orders"), Start::Earliest).await?;
+    publish(&process, &topic, "before", "k").await?;
+    let attempts = || fixture.proxies().iter().map(crate::proxy::Proxy::attempts).max().unwrap_or_default();
+    let before = attempts();
+    each(&fixture, crate::proxy::Proxy::refuse);
+    let enough = async {
+        while attempts() < before + ATTEMPTS.0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let tried = tokio::time::timeout(ATTEMPTS.1, enough).await;
+    holds("it tries to connect", tried.is_ok() || attempts() > before, attempts() - before)?;
+    each(&fixture, crate::proxy::Proxy::heal);
+    publish(&process, &topic, "after", "k").await?;
+    same("deliveries", sink.take(2).await?, vec!["before".to_owned(), "after".to_owned()])
+}
+
+/// Publishes numbered events one batch after the other until it is told to stop, each again until it is acknowledged.
+struct Storm {
+    stop: Arc<AtomicBool>,
+    /// The numbers, with whether the first try was acknowledged.
+    task: tokio::task::JoinHandle<Vec<(usize, bool)>>,
+}
+
+impl Storm {
+    fn start(process: &Process, topic: &Arc<Topic>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (publisher, topic, stopped) = (process.publisher.clone(), Arc::clone(topic), Arc::clone(&stop));
+        let task = process.environment.spawn(async move {
+            let mut acknowledged = Vec::new();
+            for batch in 0.. {
+                if stopped.load(Ordering::SeqCst) {
+                    break;
+                }
+                let mut left: BTreeSet<usize> = (batch * 20..batch * 20 + 20).collect();
+                let mut first = true;
+                while !left.is_empty() {
+                    let publishing: Vec<_> = left
+                        .iter()
+                        .map(|n| publisher.publish(&topic, event(n.to_string(), "k"), Duration::from_secs(10)))
+                        .collect();
+                    let seen = join_all(publishing).await;
+                    let taken: Vec<usize> =
+                        left.iter().zip(&seen).filter(|(_, seen)| seen.is_ok()).map(|(n, _)| *n).collect();
+                    for n in taken {
+                        left.remove(&n);
+                        acknowledged.push((n, first));
+                    }
+                    first = false;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+            acknowledged
+        });
+        Self { stop, task }
+    }
+
+    /// Stops it, and looks whether all that was acknowledged is there and in order.
+    async fn check(self, process: &Process, topic: &Topic) -> Outcome {
+        self.stop.store(true, Ordering::SeqCst);
+        let acknowledged = tokio::time::timeout(HANG, self.task).await;
+        let mut acknowledged =
+            acknowledged.map_err(|_| Failure("expected that publishing goes on after the fault".into()))??;
+        acknowledged.sort_unstable();
+        holds("events were published", acknowledged.len() >= 100, acknowledged.len())?;
+        let ids = stored(process, topic).await?;
+        let there: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+        let missing: Vec<usize> =
+            acknowledged.iter().map(|(n, _)| *n).filter(|n| !there.contains(n.to_string().as_str())).collect();
+        holds("no event that was acknowledged is missing", missing.is_empty(), &missing)?;
+        let first: Vec<usize> = acknowledged.iter().filter(|(_, first)| *first).map(|(n, _)| *n).collect();
+        in_order(&ids, &first)
+    }
+}
+
+async fn killed(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 1).await?;
+    let storm = Storm::start(&process, &topic);
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        fixture.act(Act::Restart, None).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    storm.check(&process, &topic).await
+}
+
+async fn nodes(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 1).await?;
+    let storm = Storm::start(&process, &topic);
+    for node in 1..=3 {
+        fixture.act(Act::Kill, Some(node)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        fixture.act(Act::Restart, Some(node)).await;
+    }
+    storm.check(&process, &topic).await
+}
+
+async fn tail(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 1).await?;
+    let (log, id) = (Arc::clone(&process.log), topic.log(0));
+    let storm = Storm::start(&process, &topic);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let reading = process.environment.spawn(async move {
+        let (mut seen, mut from) = (Vec::new(), Position::ZERO);
+        loop {
+            // As every reader of the product does, it is opened anew where it fails, at the place where it stood.
+            let Ok(mut tail) = log.tail(&id, from).await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            loop {
+                match tokio::time::timeout(Duration::from_millis(500), tail.next(64 * 1024)).await {
+                    Ok(Ok(batch)) => seen.extend(batch.records),
+                    Ok(Err(_)) => break,
+                    Err(_) if stopped.load(Ordering::SeqCst) => return seen,
+                    Err(_) => {}
+                }
+                from = tail.position();
+            }
+        }
+    });
+    for node in 1..=3 {
+        fixture.act(Act::Restart, Some(node)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    storm.check(&process, &topic).await?;
+    stop.store(true, Ordering::SeqCst);
+    let seen = tokio::time::timeout(HANG, reading).await;
+    let seen = seen.map_err(|_| Failure("expected that the tail comes to the end".into()))??;
+    let back = seen.windows(2).find(|pair| pair[0].position >= pair[1].position);
+    holds("it never goes back", back.is_none(), back)?;
+    let ids = seen.iter().map(|stored| Ok(event_of(stored)?.id().to_string())).collect::<Result<Vec<_>, Failure>>()?;
+    same("what it gave", ids, stored(&process, &topic).await?)
+}
+
+async fn silent(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    let topic = process.topic("orders", 1).await?;
+    let sink = process.subscribe(subscription("s", "orders"), Start::Earliest).await?;
+    publish(&process, &topic, "before", "k").await?;
+    same("before", sink.take(1).await?, vec!["before".to_owned()])?;
+    let connections = || fixture.proxies().iter().map(crate::proxy::Proxy::connections).sum::<u64>();
+    let before = connections();
+    each(&fixture, crate::proxy::Proxy::strand);
+    for n in 0..5 {
+        publish(&process, &topic, &n.to_string(), "k").await?;
+    }
+    let mut seen = BTreeSet::new();
+    let delivering = async {
+        while seen.len() < 5 {
+            seen.extend(sink.take(1).await?);
+        }
+        Ok::<_, Failure>(())
+    };
+    tokio::time::timeout(HANG, delivering).await.map_err(|_| Failure("expected that deliveries go on".into()))??;
+    same("deliveries", seen, (0..5).map(|n: i32| n.to_string()).collect())?;
+    holds("it is another connection", connections() > before, (before, connections()))
+}
+
+fn put(value: &str) -> Command {
+    Command::new().put("a", Expect::Any, value.to_owned())
+}
+
+/// Two processes on the slot; the connections of the first are silent from before the second opens it. Gives the second
+/// owner, and what the first was told of a commit that it had begun by then.
+async fn superseded(fixture: &Arc<dyn Fixture>, released: bool) -> Outcome {
+    let environment = environment(&Arc::default());
+    let open = async || -> Result<Journal, Failure> {
+        Ok(Journal::open(fixture.open(&environment).await?, 0, environment.clone(), Options::default()).await?)
+    };
+    let zombie = open().await?;
+    zombie.commit(put("1")).await?;
+    each(fixture, crate::proxy::Proxy::strand);
+    let late = {
+        let zombie = zombie.clone();
+        environment.spawn(async move { zombie.commit(put("zombie")).await })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let owner = open().await?;
+    owner.commit(put("2")).await?;
+    if released {
+        each(fixture, crate::proxy::Proxy::heal);
+    }
+    let late = tokio::time::timeout(HANG, late).await;
+    let late = late.map_err(|_| Failure("expected that the commit of the first is answered".into()))??;
+    holds("what was not accepted is not acknowledged", late.is_err(), &late)?;
+    let ended = tokio::time::timeout(HANG, zombie.ended()).await;
+    ended.map_err(|_| Failure("expected that the first learns that it owns nothing any more".into()))?;
+    owner.commit(put("3")).await?;
+    same("the value of the owner", owner.get(b"a").map(|head| head.value), Some("3".into()))?;
+    let revision = owner.revision();
+    owner.close().await;
+    let third = open().await?;
+    same("by replay", (third.get(b"a").map(|head| head.value), third.revision()), (Some("3".into()), revision))?;
+    third.close().await;
+    environment.stop(HANG).await;
+    Ok(())
+}
+
+async fn late(fixture: Arc<dyn Fixture>) -> Outcome {
+    superseded(&fixture, true).await
+}
+
+async fn cut_off(fixture: Arc<dyn Fixture>) -> Outcome {
+    superseded(&fixture, false).await
+}
+
+async fn stood_still(fixture: Arc<dyn Fixture>) -> Outcome {
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    process.journal.commit(put("1")).await?;
+    fixture.act(Act::Pause, None).await;
+    let journal = process.journal.clone();
+    let waiting = process.environment.spawn(async move { journal.commit(put("2")).await });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    holds("nothing is acknowledged by a broker that stands still", !waiting.is_finished(), ())?;
+    fixture.act(Act::Resume, None).await;
+    let seen = tokio::time::timeout(HANG, waiting).await;
+    let seen = seen.map_err(|_| Failure("expected that the commit is answered".into()))??;
+    same("the commit that waited", seen.map(|committed| committed.revision > 0), Ok(true))
+}
