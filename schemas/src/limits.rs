@@ -423,6 +423,38 @@ pub const MEMORY_BYTES_MIN: usize = 16 * 1024 * 1024;
 pub const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When to try again after the queue of appends was full.
 pub const APPEND_RETRY_AFTER: Duration = Duration::from_millis(50);
+/// Appends to Kafka that wait for their acknowledgement, in each of two groups: topics, and slots.
+pub const KAFKA_QUEUE_RECORDS: usize = 65_536;
+/// The bytes of those appends.
+pub const KAFKA_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// A batch of records as topics on Kafka are created to take it, where the broker does not allow less.
+pub const KAFKA_BATCH_BYTES: usize = 1_048_588;
+/// The least that a Kafka broker must allow for a batch.
+pub const KAFKA_BATCH_BYTES_MIN: usize = 256 * 1024;
+/// What of a batch is left for what Kafka's format puts around a record.
+pub const KAFKA_BATCH_HEADROOM_BYTES: usize = 4 * 1024;
+/// What is fetched ahead for one reader of a log on Kafka; one larger record is fetched alone.
+pub const KAFKA_READ_QUEUE_BYTES: usize = 256 * 1024;
+/// One fetch of many logs.
+pub const KAFKA_FETCH_BYTES: usize = 8 * 1024 * 1024;
+/// Records that a reader is given at once.
+pub const KAFKA_BATCH_RECORDS: usize = 1_024;
+/// Logs on Kafka that one client reads.
+pub const KAFKA_READERS_PER_CLIENT: usize = 256;
+/// Clients that read from Kafka, in each of two groups; as many can read one log at once.
+pub const KAFKA_READ_CLIENTS: usize = 64;
+/// Calls, questions or readers that wait for the Kafka client.
+pub const KAFKA_CALLS: usize = 4_096;
+/// How long Kafka may take to answer a question.
+pub const KAFKA_ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a Kafka broker may take to answer at all, when it is opened.
+pub const KAFKA_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long appends may take that are under way when Kafka is closed.
+pub const KAFKA_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A message between nodes on a lane of Kafka.
+pub const KAFKA_LANE_MESSAGE_BYTES: usize = 512 * 1024;
+/// Partitions of the topic of the lanes on Kafka: one for what is broadcast, the others for nodes.
+pub const KAFKA_LANES: i32 = 17;
 /// What one page that is read back looks at in each partition; a filter that lets little pass ends it there.
 pub const PAGE_SCAN_BYTES: usize = 64 * 1024 * 1024;
 /// What shutdown waits for deliveries and requests in flight.

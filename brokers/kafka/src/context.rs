@@ -1,0 +1,146 @@
+//! What the clients tell while they run: whether the broker can be reached, and why not.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use tidegate_backbone::{Clock, ErrorKind};
+
+use crate::error::kind_of;
+
+/// Whether the broker can be reached. All clients of one adapter share it.
+#[derive(Debug)]
+pub(crate) struct Health {
+    clock: Arc<dyn Clock>,
+    down: AtomicBool,
+    last: Mutex<Option<Trouble>>,
+}
+
+#[derive(Clone, Debug)]
+struct Trouble {
+    since_unix_milliseconds: u64,
+    kind: ErrorKind,
+    reason: String,
+}
+
+impl Health {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, down: AtomicBool::new(false), last: Mutex::default() })
+    }
+
+    /// The broker has answered.
+    pub(crate) fn up(&self) {
+        if self.down.swap(false, Ordering::Relaxed) {
+            tracing::info!("the Kafka broker can be reached again");
+        }
+        // A question that is answered ends what was wrong before it; the lock is only taken where something was.
+        if let Some(mut last) = self.last.try_lock() {
+            *last = None;
+        }
+    }
+
+    /// The broker has not acknowledged for long, though its connections may stand.
+    pub(crate) fn silent(&self) {
+        self.trouble(Code::OperationTimedOut, "it does not acknowledge what is sent to it");
+        if !self.down.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the Kafka broker does not acknowledge what is sent to it");
+        }
+    }
+
+    /// Whether no node of the broker can be reached, as far as is known.
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Since when and why the broker cannot be reached.
+    pub(crate) fn unreachable(&self) -> Option<String> {
+        if !self.is_down() {
+            return None;
+        }
+        let last = self.last.lock().clone()?;
+        let ago = self.clock.unix_milliseconds().saturating_sub(last.since_unix_milliseconds) / 1000;
+        Some(format!("the Kafka broker cannot be reached for {ago} s: {}", last.reason))
+    }
+
+    /// What was told last, where nothing was answered since.
+    pub(crate) fn last(&self) -> Option<(ErrorKind, String)> {
+        self.last.lock().as_ref().map(|trouble| (trouble.kind.clone(), trouble.reason.clone()))
+    }
+
+    fn trouble(&self, code: Code, reason: &str) {
+        let kind = kind_of(code);
+        let mut last = self.last.lock();
+        // A refusal says more than that there is no connection, which follows from it.
+        let keep =
+            last.as_ref().is_some_and(|last| last.kind != ErrorKind::Unavailable && kind == ErrorKind::Unavailable)
+                || (code == Code::AllBrokersDown && last.is_some());
+        let since_unix_milliseconds = match &*last {
+            Some(last) => last.since_unix_milliseconds,
+            None => self.clock.unix_milliseconds(),
+        };
+        if !keep {
+            *last = Some(Trouble { since_unix_milliseconds, kind, reason: reason.to_owned() });
+        }
+        let told = last.as_ref().map(|last| last.reason.clone()).unwrap_or_default();
+        drop(last);
+        let refused = matches!(code, Code::Authentication | Code::SSL);
+        if (code == Code::AllBrokersDown || refused) && !self.down.swap(true, Ordering::Relaxed) {
+            tracing::warn!(reason = told, "the Kafka broker cannot be reached");
+        }
+    }
+}
+
+/// What a client is told to call.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) health: Arc<Health>,
+    /// Turns true where the client can do nothing any more and must be made anew.
+    pub(crate) fatal: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Context").field("fatal", &self.fatal).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    pub(crate) fn new(health: &Arc<Health>) -> Self {
+        Self { health: Arc::clone(health), fatal: Arc::default() }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // What matters of it comes as an error too.
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::warn!(target: "tidegate_kafka::client", facility, "{message}");
+            }
+            _ => tracing::debug!(target: "tidegate_kafka::client", facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        match code {
+            Code::Fatal => self.fatal.store(true, Ordering::Relaxed),
+            Code::AllBrokersDown
+            | Code::BrokerTransportFailure
+            | Code::Resolve
+            | Code::SSL
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut => self.health.trouble(code, reason),
+            _ => tracing::debug!(%error, reason, "the Kafka client tells"),
+        }
+    }
+}
+
+impl ConsumerContext for Context {}

@@ -1,0 +1,243 @@
+//! One reader of one log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::message::Message as _;
+use tidegate_backbone::budget::Budget;
+use tidegate_backbone::{Batch, BoxFuture, Error, ErrorKind, LogId, Position, Result, Stored, Tail};
+use tidegate_schemas::limits;
+use tokio_util::sync::CancellationToken;
+
+use super::calls::Calls;
+use super::ends::{Ends, Place};
+use super::readers::{Reader, Readers, Wake};
+use super::sizes::Sizes;
+use crate::error::{advice, closed, kind_of};
+use crate::record::decode;
+
+/// How long a reader that waits goes without looking for itself. It is woken; this is for places that hold no record, of
+/// which the client tells nothing.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a tail needs beside its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) ends: Arc<Ends>,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) sizes: Arc<Sizes>,
+    pub(crate) memory: Budget,
+    pub(crate) closed: CancellationToken,
+}
+
+pub(crate) struct KafkaTail {
+    id: LogId,
+    place: Place,
+    source: Source,
+    wake: Arc<Wake>,
+    reader: Option<Reader>,
+    /// Where the next record is looked for, as the caller sees it.
+    position: u64,
+    /// The offset behind what was taken from the client. Below the position where that was beyond the end.
+    fetched: u64,
+    /// A record that did not fit into the batch before.
+    held: Option<Stored>,
+    /// What the client told that is not mended yet.
+    trouble: Option<Code>,
+    /// Whether the position is known to be behind all that was fetched.
+    settled: bool,
+}
+
+/// Why a log cannot be read from there.
+pub(crate) fn position_lost(id: &LogId, wanted: u64, begin: u64) -> Error {
+    Error::new(
+        ErrorKind::PositionLost { earliest: Position(begin) },
+        format!("position {wanted} of {id} was trimmed; the first that is left is {begin}"),
+    )
+}
+
+impl KafkaTail {
+    pub(crate) async fn open(id: LogId, place: Place, from: Position, source: Source) -> Result<Self> {
+        let (begin, end) = source.ends.one(place.clone(), &id).await?;
+        if from.0 < begin {
+            return Err(position_lost(&id, from.0, begin));
+        }
+        let mut tail = Self {
+            id,
+            place,
+            source,
+            wake: Arc::default(),
+            reader: None,
+            position: from.0,
+            // The broker knows no places beyond the end: what comes before the position is passed over here.
+            fetched: from.0.min(end),
+            held: None,
+            trouble: None,
+            settled: true,
+        };
+        tail.attend().await?;
+        Ok(tail)
+    }
+
+    /// Reads where it reads; opens a reader where it has none.
+    async fn attend(&mut self) -> Result<()> {
+        if self.reader.is_none() {
+            self.held = None;
+            let opened = self.source.readers.open(self.place.clone(), self.fetched, &self.wake).await?;
+            let consumer = opened.is_new.then(|| opened.consumer());
+            self.reader = Some(opened);
+            if let Some(consumer) = consumer {
+                let topic = Arc::clone(&self.place.0);
+                let find = self.source.calls.run(move || {
+                    Reader::find_leader(&consumer, &topic);
+                    Ok(())
+                });
+                find.await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has come, as far as it fits.
+    fn take(&mut self, bytes_max: usize) -> Vec<Stored> {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        if let Some(held) = self.held.take() {
+            bytes += bytes_of(&held);
+            records.push(held);
+        }
+        let Some(reader) = &self.reader else { return records };
+        while bytes < bytes_max && records.len() < limits::KAFKA_BATCH_RECORDS {
+            match reader.queue().poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => {
+                    let offset = u64::try_from(message.offset()).unwrap_or_default();
+                    if offset < self.fetched {
+                        continue;
+                    }
+                    self.fetched = offset + 1;
+                    if offset < self.position {
+                        continue;
+                    }
+                    let stored = decode(&self.id, &message, &self.source.memory);
+                    let size = bytes_of(&stored);
+                    if !records.is_empty() && bytes + size > bytes_max {
+                        self.held = Some(stored);
+                        break;
+                    }
+                    bytes += size;
+                    records.push(stored);
+                }
+                Some(Err(error)) => {
+                    self.trouble = error.rdkafka_error_code();
+                    break;
+                }
+            }
+        }
+        records
+    }
+
+    /// Moves over places that hold no record; gives whether it did.
+    fn pass_over(&mut self) -> bool {
+        self.settled = true;
+        let Some(offset) = self.reader.as_ref().and_then(Reader::offset) else { return false };
+        self.fetched = self.fetched.max(offset);
+        let moved = offset > self.position;
+        self.position = self.position.max(offset);
+        moved
+    }
+
+    /// Goes on after what the client told, or says why that is not possible.
+    async fn mend(&mut self, code: Code) -> Result<()> {
+        match code {
+            Code::OffsetOutOfRange | Code::AutoOffsetReset | Code::LogTruncation | Code::NoOffset => {
+                let (begin, end) = self.source.ends.one(self.place.clone(), &self.id).await?;
+                if self.fetched < begin {
+                    return Err(position_lost(&self.id, self.position, begin));
+                }
+                if self.fetched > end || code == Code::LogTruncation {
+                    let context = format!(
+                        "{} ends at {end}, and was read up to {}: the broker has lost records that it had given",
+                        self.id, self.fetched
+                    );
+                    return Err(Error::new(ErrorKind::DataLoss, context));
+                }
+                self.reader = None;
+            }
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+                self.source.ends.one(self.place.clone(), &self.id).await?;
+                // It is there after all: the client had not heard of it yet.
+                self.reader = None;
+            }
+            code if kind_of(code) == ErrorKind::Denied => {
+                let context = format!("{} cannot be read: {code}{}", self.id, advice(&ErrorKind::Denied));
+                return Err(Error::new(ErrorKind::Denied, context));
+            }
+            // The client goes on by itself.
+            code => tracing::debug!(log = %self.id, %code, "the Kafka client tells of a reader"),
+        }
+        self.trouble = None;
+        if self.reader.is_none() {
+            // Not at once again, should the broker insist.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+}
+
+/// What a record counts for.
+fn bytes_of(stored: &Stored) -> usize {
+    match &stored.record {
+        tidegate_backbone::Record::Event(event) => event.bytes(),
+        tidegate_backbone::Record::Frame(frame) => frame.len(),
+    }
+}
+
+impl Tail for KafkaTail {
+    fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Batch>> {
+        Box::pin(async move {
+            loop {
+                self.attend().await?;
+                let came = self.wake.came.swap(false, Ordering::AcqRel);
+                // No waiting between here and the return: what was taken is given.
+                let records = self.take(bytes_max);
+                if let Some(last) = records.last() {
+                    self.position = last.position.0 + 1;
+                    let bytes = records.iter().map(bytes_of).sum();
+                    self.source.sizes.saw(&self.place, records.len(), bytes);
+                    self.settled = false;
+                    return Ok(Batch { records });
+                }
+                if let Some(code) = self.trouble {
+                    self.mend(code).await?;
+                    continue;
+                }
+                if came && self.may_pass_over() && self.pass_over() {
+                    return Ok(Batch::default());
+                }
+                let slept = tokio::select! {
+                    () = self.wake.notify.notified() => false,
+                    () = self.source.closed.cancelled() => return Err(closed()),
+                    () = tokio::time::sleep(LOOK_INTERVAL) => true,
+                };
+                if slept && !self.settled && self.may_pass_over() && self.pass_over() {
+                    return Ok(Batch::default());
+                }
+            }
+        })
+    }
+
+    fn position(&self) -> Position {
+        Position(self.position)
+    }
+}
+
+impl KafkaTail {
+    /// Whether there can be places without a record: transactions leave them, and only others make those.
+    fn may_pass_over(&self) -> bool {
+        matches!(self.id, LogId::Topic { .. })
+    }
+}
