@@ -16,7 +16,9 @@ use crate::log::BoxFuture;
 use crate::slot::Journal;
 
 /// What writing the index of passports may take when a slot is given up; the next owner reads what it lacks.
-const INDEX_GRACE: Duration = Duration::from_millis(200);
+const INDEX_GRACE: Duration = Duration::from_millis(100);
+/// What is kept of the time for giving a slot up to write its last progress.
+const WRITE_RESERVE: Duration = Duration::from_millis(300);
 /// When a slot is tried again that cannot be delivered.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -55,12 +57,15 @@ impl Consume {
         Ok(())
     }
 
-    /// Gives a slot up while it is still owned: hands nothing more of it out, waits for what is out, at most
-    /// [`limits::CLAIM_DRAIN_TIMEOUT`], and writes progress down. What is still out afterwards settles without effect.
+    /// Gives a slot up while it is still owned: hands nothing more of it out, waits for what is out, and writes progress
+    /// down, all within [`limits::CLAIM_DRAIN_TIMEOUT`] where the broker answers. What is still out afterwards settles
+    /// without effect. The slot is not delivered any more when this has ended or was dropped.
     pub async fn release(&self, slot: u32) {
         let Some(owned) = self.shared.owned(slot) else { return };
+        // Whoever gives the slot up waits for a while, and then no longer.
+        let _gone = Gone { consume: self, owned: &owned };
         owned.close();
-        let out = owned.drained(limits::CLAIM_DRAIN_TIMEOUT).await;
+        let out = owned.drained(limits::CLAIM_DRAIN_TIMEOUT.saturating_sub(WRITE_RESERVE)).await;
         if out > 0 {
             info!(slot, out, "deliveries are still out when the slot is given up; its next owner delivers them again");
         }
@@ -69,7 +74,6 @@ impl Consume {
         }
         // Late is as well as never.
         let _late = tokio::time::timeout(INDEX_GRACE, owned.index.finish()).await;
-        self.drop_slot(&owned);
     }
 
     /// The slot has another owner: what is out settles without effect, and nothing is written any more.
@@ -107,6 +111,18 @@ impl Consume {
         let mut slots: Vec<u32> = self.shared.owned.lock().keys().copied().collect();
         slots.sort_unstable();
         slots
+    }
+}
+
+/// A slot that is not delivered any more when this goes.
+struct Gone<'a> {
+    consume: &'a Consume,
+    owned: &'a Arc<Owned>,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.consume.drop_slot(self.owned);
     }
 }
 
