@@ -42,6 +42,11 @@ pub async fn open(backbone: &Backbone, environment: &Environment) -> Result<Open
         BackboneUrl::Broker { broker: Broker::Nats, .. } => {
             patiently(backbone, async || super::nats::open(backbone, environment).await).await
         }
+        #[cfg(feature = "kafka")]
+        BackboneUrl::Broker { broker: Broker::Kafka, .. } => {
+            patiently(backbone, async || super::kafka::open(backbone, environment).await).await
+        }
+        #[allow(unreachable_patterns, reason = "whether another broker is left depends on what is built in")]
         _ => Err(unfit(backbone)),
     }
 }
@@ -57,8 +62,7 @@ pub(crate) fn log_filter(level: &str, backbone: &Backbone) -> String {
 
 /// The backbones that this binary drives, by name.
 pub fn built_in() -> Vec<&'static str> {
-    // The configuration knows Kafka; nothing here drives it yet.
-    config::built_in().into_iter().filter(|name| *name != Broker::Kafka.name()).collect()
+    config::built_in()
 }
 
 /// A configuration that nothing here can carry out.

@@ -3,6 +3,8 @@
 
 mod backbone;
 mod embedded;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod membership;
 #[cfg(feature = "nats")]
 mod nats;
