@@ -3,8 +3,6 @@
 /// Groups of the specification with the number of their last case: `PUB-01` to `PUB-20`, and so on.
 pub const SPECIFIED: [(&str, u32); 6] = [("PUB", 20), ("TAIL", 11), ("GRP", 31), ("REQ", 17), ("JRN", 34), ("CLM", 12)];
 
-const PROCESSES: &str = "needs several gateways on one broker";
-
 /// Specified cases that no case implements, with the reason.
 pub const LEFT_OUT: &[(&str, &str)] = &[
     (
@@ -19,17 +17,6 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("JRN-06", "needs several slots"),
     ("JRN-15", "the journal has no outbox yet"),
     ("JRN-26", "the journal trims by whole generations, and JRN-27 shows that they go only behind a snapshot"),
-    ("JRN-30", PROCESSES),
-    ("JRN-31", PROCESSES),
-    ("JRN-34", PROCESSES),
-    ("CLM-02", PROCESSES),
-    ("CLM-04", PROCESSES),
-    ("CLM-06", PROCESSES),
-    ("CLM-07", PROCESSES),
-    ("CLM-08", PROCESSES),
-    ("CLM-10", PROCESSES),
-    ("CLM-11", PROCESSES),
-    ("CLM-12", PROCESSES),
 ];
 
 /// The id of every specified case.

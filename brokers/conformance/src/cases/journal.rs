@@ -11,6 +11,7 @@ use super::table;
 use crate::clock::HeldClock;
 use crate::expect::{Failure, Outcome, holds, same};
 use crate::fixture::Fixture;
+use crate::linearizable::{Recorder, Step, linearizable as can_have_happened};
 use crate::process::environment;
 use crate::runner::Case;
 
@@ -164,16 +165,22 @@ async fn linearizable(fixture: Arc<dyn Fixture>) -> Outcome {
     const CHANGES: u64 = 40;
     let journal = journal(&fixture).await?;
     journal.commit(put("count", Expect::Absent, "0")).await?;
+    let recorder = Recorder::default();
     let clients = (0..CLIENTS).map(|_| {
-        let journal = journal.clone();
+        let (journal, recorder) = (journal.clone(), recorder.clone());
         async move {
             let mut revisions = Vec::new();
             while (revisions.len() as u64) < CHANGES {
                 let head = journal.get(b"count").ok_or_else(|| Failure("expected the key, seen none".into()))?;
-                let next: u64 = std::str::from_utf8(&head.value)?.parse::<u64>()? + 1;
+                let from = std::str::from_utf8(&head.value)?.parse::<u64>()?;
+                let (next, called) = (from + 1, recorder.call());
                 match journal.commit(put("count", Expect::Revision(head.revision), next.to_string())).await {
-                    Ok(committed) => revisions.push((committed.revision, next)),
+                    Ok(committed) => {
+                        recorder.returned(called, Step::Changed { from: Some(from), to: Some(next) });
+                        revisions.push((committed.revision, next));
+                    }
                     Err(CommitError::Conflict { current, .. }) => {
+                        recorder.returned(called, Step::Refused(Some(from)));
                         holds(
                             "a conflict names a later revision",
                             current > Some(head.revision),
@@ -190,6 +197,7 @@ async fn linearizable(fixture: Arc<dyn Fixture>) -> Outcome {
     for revisions in futures_util::future::join_all(clients).await {
         all.extend(revisions?);
     }
+    holds("the history is linearizable", can_have_happened(Some(0), &recorder.history()), ())?;
     all.sort_unstable();
     // Each success saw the one before it: the values count in the order of revisions.
     same(
@@ -411,18 +419,25 @@ async fn rolled(fixture: Arc<dyn Fixture>) -> Outcome {
     journal.close().await;
     let journal = bench.journal(options).await?;
     same("state after replay", (journal.revision(), journal.scan(b"")), (800, live))?;
-    let generations: Vec<u64> = bench
-        .log
-        .list()
-        .await?
-        .iter()
-        .filter_map(|info| match &info.id {
-            LogId::Slot { epoch, suffix, .. } => Some(epoch ^ suffix),
-            _ => None,
-        })
-        .collect();
+    // Where the log is shared they stay for a while, for those who follow the slot.
+    for _ in 0..600 {
+        if generations(&bench).await?.len() <= 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let generations = generations(&bench).await?;
     holds("it rolled", !generations.contains(&0), &generations)?;
     holds("old generations are gone", generations.len() <= 2, &generations)
+}
+
+async fn generations(bench: &Bench) -> Result<Vec<u64>, Failure> {
+    let logs = bench.log.list().await?;
+    let generation = |id: &LogId| match id {
+        LogId::Slot { slot: 0, epoch, suffix } => Some(epoch ^ suffix),
+        _ => None,
+    };
+    Ok(logs.iter().filter_map(|info| generation(&info.id)).collect())
 }
 
 async fn too_large(fixture: Arc<dyn Fixture>) -> Outcome {

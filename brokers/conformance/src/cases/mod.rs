@@ -1,6 +1,7 @@
 //! The cases, by what they look at.
 
 mod claim;
+mod cluster;
 mod delivery;
 mod faulted;
 mod journal;
@@ -36,6 +37,7 @@ pub fn cases() -> Vec<Case> {
         misbehaving::cases(),
         claim::cases(),
         faulted::cases(),
+        cluster::cases(),
     ]
     .concat()
 }
