@@ -1,10 +1,10 @@
 //! Servers that die, stand still and come back, and connections that are cut, amid appends and reading.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_backbone::{Applied, Environment, ErrorKind, LogSpec, PartitionLog, Position};
+use tidegate_backbone::{Applied, Durability, Environment, ErrorKind, LogSpec, PartitionLog, Position};
 use tidegate_conformance::{Broker, Direction, Linked};
 use tidegate_nats::NatsBroker;
 
@@ -89,8 +89,9 @@ async fn over<F: Future<Output = ()>>(url: &str, fault: impl FnOnce(Arc<NatsBrok
     assert_eq!(seen, stored, "the reader saw every record once, in order, where it stands");
 
     assert!(!written.acknowledged.is_empty());
+    let standing: HashSet<&(String, Position)> = stored.iter().collect();
     for (n, position) in &written.acknowledged {
-        assert!(stored.contains(&(n.to_string(), *position)), "{n} was acknowledged at {position} and is gone");
+        assert!(standing.contains(&(n.to_string(), *position)), "{n} was acknowledged at {position} and is gone");
     }
     let ids: Vec<usize> = stored.iter().map(|(id, _)| id.parse().unwrap()).collect();
     let unique: BTreeSet<usize> = ids.iter().copied().collect();
@@ -98,7 +99,7 @@ async fn over<F: Future<Output = ()>>(url: &str, fault: impl FnOnce(Arc<NatsBrok
     for n in &written.refused {
         assert!(!unique.contains(n), "{n} was refused without effect and is there");
     }
-    let acknowledged: Vec<usize> = written.acknowledged.iter().map(|(n, _)| *n).collect();
+    let acknowledged: HashSet<usize> = written.acknowledged.iter().map(|(n, _)| *n).collect();
     let order: Vec<usize> = ids.into_iter().filter(|n| acknowledged.contains(n)).collect();
     assert!(order.is_sorted(), "what was acknowledged stands in the order of the calls");
     written
@@ -169,6 +170,29 @@ async fn connections_are_cut_again_and_again() {
                     _ => proxy.reset_after(Direction::FromBroker, 700 * round),
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_server_of_a_cluster_dies_and_comes_back() {
+    let Some(broker) = Broker::start("nats3").await.filter(Broker::is_ours) else { return };
+    over(broker.url(), |writer| {
+        let broker = &broker;
+        async move {
+            assert_eq!(writer.capability().durability, Durability::Replicated, "three servers keep three copies");
+            for node in 1..=3 {
+                broker.kill(Some(node)).await;
+                // The others go on without it.
+                let appended = tokio::time::timeout(HANG, async {
+                    while writer.append(&partition(1), event("without one")).await.is_err() {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                });
+                appended.await.expect("two of three are enough");
+                broker.restart(Some(node)).await;
             }
         }
     })

@@ -150,6 +150,33 @@ async fn servers_that_are_not_fit() {
     assert!(*error.kind() == ErrorKind::Misconfigured, "{error}");
 }
 
+/// A pair of keys that is nobody's: the example of NATS' own documentation.
+const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+const PUBLIC_KEY: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_and_keys() {
+    let Some(broker) = Broker::start("nats").await.filter(Broker::is_ours) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let store = |name: &str| format!("jetstream {{ store_dir: \"{}\" }}", folder.path().join(name).display());
+
+    let token = format!("authorization {{ token: \"s3cr3t\" }}\n{}", store("token"));
+    let (_token, url) = configured(&broker, folder.path(), &token).await.expect("the script tells the process");
+    let with_token = url.replace("nats://", "nats://s3cr3t@");
+    open(&options(&with_token)).await;
+    let error = refused(&options(&url.replace("nats://", "nats://guess@"))).await;
+    assert_eq!(*error.kind(), ErrorKind::Denied, "{error}");
+
+    let key = format!("authorization {{ users: [ {{ nkey: {PUBLIC_KEY} }} ] }}\n{}", store("key"));
+    let (_key, url) = configured(&broker, folder.path(), &key).await.unwrap();
+    let right = changed(&options(&url), |options| options.credentials = Credentials::NkeySeed(SEED.to_owned()));
+    open(&right).await;
+    let no_seed = changed(&right, |options| options.credentials = Credentials::NkeySeed("SUANONE".to_owned()));
+    let error = refused(&no_seed).await;
+    assert_eq!(*error.kind(), ErrorKind::Denied, "{error}");
+    assert!(!format!("{error:?} {no_seed:?}").contains("SUANONE"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_large_is_refused_without_effect() {
     let Some(broker) = Broker::start("nats-2.9").await else { return };
