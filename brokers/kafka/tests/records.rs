@@ -144,6 +144,23 @@ async fn transactions_of_others_leave_gaps_that_a_tail_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_read_again_and_again_is_read_whole() {
+    let Some(server) = shared().await else { return };
+    let (broker, _environment) = open(server.url(), "again").await;
+    let log = topic(&broker, "orders").await;
+    for n in 0..3 {
+        broker.append(&log, Record::Event(event(&n.to_string()))).await.unwrap();
+    }
+    // The client reads each time where another reader has just left, and must not go on where that one stood.
+    for round in 0..200 {
+        let stored = read(&broker, &log, Position::ZERO).await;
+        let ids: Vec<&str> = stored.iter().map(id).collect();
+        assert_eq!(ids, ["0", "1", "2"], "round {round}");
+    }
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_large_is_refused_without_effect() {
     let Some(server) = shared().await else { return };
     let (broker, _environment) = open(server.url(), "large").await;
