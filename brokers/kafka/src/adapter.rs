@@ -369,6 +369,7 @@ impl Shared {
     /// Creates a topic, and lets the client that writes to it know.
     async fn make(self: &Arc<Self>, topic: String, partitions: i32, of: Use) -> Result<()> {
         self.topics.create(&topic, partitions, of).await?;
+        self.until_led(&topic, partitions).await?;
         let shared = Arc::clone(self);
         self.calls
             .run(move || {
@@ -377,6 +378,23 @@ impl Shared {
                 Ok(())
             })
             .await
+    }
+
+    /// Waits until every leader answers for its partition: until then it refuses appends, whatever the metadata say.
+    async fn until_led(&self, topic: &str, partitions: i32) -> Result<()> {
+        let name: Arc<str> = topic.into();
+        let places: Vec<Place> = (0..partitions).map(|partition| (Arc::clone(&name), partition)).collect();
+        let mut waited = Duration::ZERO;
+        while self.ends.ask(places.clone()).await?.len() < places.len() {
+            if waited >= limits::KAFKA_ASK_TIMEOUT {
+                let context = format!("topic {topic} was created, and not every partition has a leader that answers");
+                return Err(Error::new(ErrorKind::Unavailable, context).outcome_unknown());
+            }
+            let step = Duration::from_millis(50);
+            tokio::time::sleep(step).await;
+            waited += step;
+        }
+        Ok(())
     }
 
     fn enqueue(self: &Arc<Self>, id: &LogId, record: Record) -> Result<oneshot::Receiver<Outcome>> {

@@ -93,7 +93,9 @@ pub(crate) fn append_failed(log: &str, code: Code) -> Error {
         }
         // Other causes end as a timeout, after the client has tried again and again.
         Code::NotEnoughReplicas => (ErrorKind::Unavailable, false),
-        Code::Fatal | Code::OutOfOrderSequenceNumber | Code::GaplessGuarantee => (ErrorKind::Unknown, true),
+        Code::Fatal | Code::OutOfOrderSequenceNumber | Code::DuplicateSequenceNumber | Code::GaplessGuarantee => {
+            (ErrorKind::Unknown, true)
+        }
         code => match kind_of(code) {
             ErrorKind::Unavailable => (ErrorKind::Unavailable, true),
             kind => (kind, false),
@@ -149,6 +151,7 @@ mod tests {
             Code::Fatal,
             Code::BrokerTransportFailure,
             Code::OutOfOrderSequenceNumber,
+            Code::DuplicateSequenceNumber,
             Code::InvalidRequest,
         ];
         for code in unknown {

@@ -161,6 +161,32 @@ async fn a_log_that_is_read_again_and_again_is_read_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_on_a_new_topic_is_stored() {
+    let Some(server) = shared().await else { return };
+    let (broker, _environment) = open(server.url(), "new").await;
+    for round in 0..30 {
+        let topic = format!("orders-{round}");
+        broker.create(LogSpec::topic(topic.as_str(), 1)).await.unwrap();
+        let log = log(&topic);
+        // One after the other without waiting, so that several batches are under way before the first is acknowledged.
+        let calls: Vec<_> = (0..20).map(|n| broker.append(&log, Record::Event(event(&n.to_string())))).collect();
+        let mut acknowledged = Vec::new();
+        for (n, call) in calls.into_iter().enumerate() {
+            match call.await {
+                Ok(appended) => acknowledged.push((appended.position.expect("a position"), n.to_string())),
+                Err(error) => assert_eq!(error.applied(), Applied::Unknown, "{error}"),
+            }
+        }
+        let stored = read(&broker, &log, Position::ZERO).await;
+        for (position, id_of) in acknowledged {
+            let found = stored.iter().find(|stored| stored.position == position).map(id);
+            assert_eq!(found, Some(&*id_of), "round {round}, position {position}");
+        }
+    }
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_large_is_refused_without_effect() {
     let Some(server) = shared().await else { return };
     let (broker, _environment) = open(server.url(), "large").await;

@@ -63,8 +63,14 @@ impl ProducerContext for Context {
         match result {
             Ok(message) => {
                 self.health.up();
-                let position = u64::try_from(message.offset()).ok().map(Position);
-                pending.answer(Ok(Appended { position }));
+                // The client takes a record for delivered whose number the broker has seen before, and then knows no offset.
+                // That is no proof: a log that knows nothing of the client takes its second batch for the first where the
+                // first was refused, and refuses the first for good when it comes again.
+                let outcome = match u64::try_from(message.offset()) {
+                    Ok(offset) => Ok(Appended { position: Some(Position(offset)) }),
+                    Err(_) => Err(append_failed(&pending.log, Code::DuplicateSequenceNumber)),
+                };
+                pending.answer(outcome);
             }
             Err((error, _)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
