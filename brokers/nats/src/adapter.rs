@@ -436,14 +436,14 @@ impl PartitionLog for NatsBroker {
     fn attach<'a>(&'a self, topic: &'a str, to: &'a str) -> BoxFuture<'a, Result<u32>> {
         Box::pin(async move {
             let connection = &self.shared.connection;
-            if topic.is_empty() || topic.contains(['.', '*', '>', '/', '\\', ' ']) {
-                return Err(misconfigured(format!("{topic:?} is no name of a stream; attach a stream by its name")));
+            if to.is_empty() || to.contains(['.', '*', '>', '/', '\\', ' ']) {
+                return Err(misconfigured(format!("{to:?} is no name of a stream; attach a stream by its name")));
             }
-            let stream = connection.stream(topic, None).await?.ok_or_else(|| {
-                let context = format!("there is no stream {topic} on {} to attach to {to}", connection.address);
+            let stream = connection.stream(to, None).await?.ok_or_else(|| {
+                let context = format!("there is no stream {to} on {} to attach {topic} to", connection.address);
                 Error::new(ErrorKind::NotFound, context)
             })?;
-            self.shared.targets.attach(&stream, to)
+            self.shared.targets.attach(&stream, topic)
         })
     }
 

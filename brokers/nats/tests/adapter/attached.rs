@@ -106,9 +106,9 @@ async fn streams_of_others_are_attached_and_left_alone() {
     }
     let before = stream.get_stream("PARTED").await.unwrap().cached_info().config.clone();
 
-    let error = log.attach("NONE", "orders").await.unwrap_err();
+    let error = log.attach("orders", "NONE").await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NotFound, "{error}");
-    assert_eq!(log.attach("PARTED", "orders").await.unwrap(), 2);
+    assert_eq!(log.attach("orders", "PARTED").await.unwrap(), 2);
     let payloads = |records: Vec<tidegate_backbone::Stored>| -> Vec<String> {
         let text = |record: &Record| String::from_utf8(stored_event(record).data().to_bytes().to_vec()).unwrap();
         records.iter().map(|stored| text(&stored.record)).collect()
@@ -119,7 +119,7 @@ async fn streams_of_others_are_attached_and_left_alone() {
     assert_eq!(records.iter().map(id_of).collect::<Vec<_>>(), ["ours"]);
     assert_eq!(log.list().await.unwrap().len(), 2);
 
-    assert_eq!(log.attach("WHOLE", "orders").await.unwrap(), 1, "the topic is another one from now on");
+    assert_eq!(log.attach("orders", "WHOLE").await.unwrap(), 1, "the topic is another one from now on");
     assert_eq!(read(log.as_ref(), &partition(0), Position::ZERO).await.len(), 10);
     let error = log.append(&partition(0), event("ours")).await.unwrap_err();
     assert_eq!((error.kind(), error.applied()), (&ErrorKind::Misconfigured, Applied::No), "no one subject is its own");
