@@ -189,7 +189,8 @@ fn ask(client: &BaseConsumer<Context>, places: &[Place], which: Offset) -> Resul
     Err(failed(&format!("tell where {} of the logs end", open.len()), unknown, false))
 }
 
-const ATTEMPTS: u32 = 6;
+/// With the waits between them two and a half seconds: so long a busy broker may take to lead topics that it has just made.
+const ATTEMPTS: u32 = 8;
 
 /// Whether another leader may be found, or the same one be ready.
 fn may_pass(error: &KafkaError) -> bool {
