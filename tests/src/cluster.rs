@@ -8,13 +8,29 @@ use tidegate_conformance::Broker;
 
 use crate::PATIENCE;
 use crate::client::Client;
-use crate::gateway::{Gateway, Options};
+use crate::gateway::{Gateway, Options, binary};
 use crate::home::Home;
 use crate::load;
+use crate::machine::not_had;
 use crate::sink::Delivery;
 
 /// Slots that a cluster is created with where nothing is said.
 pub const SLOTS: usize = 16;
+
+/// The broker of that name, where this machine and the gateway under test have it.
+///
+/// # Panics
+///
+/// Where it does not start.
+pub async fn broker(name: &str) -> Option<Broker> {
+    let version = tokio::process::Command::new(binary(false)).arg("--version").output().await;
+    let version = version.unwrap_or_else(|error| panic!("the gateway tells no version: {error}"));
+    if !String::from_utf8_lossy(&version.stdout).contains(name) {
+        not_had(name, "the gateway under test was built without it");
+        return None;
+    }
+    Broker::start(name).await
+}
 
 /// A gateway of a cluster with the folder that it lives in.
 #[derive(Debug)]

@@ -3,24 +3,12 @@
 use std::time::{Duration, Instant};
 
 use tidegate_conformance::Broker;
-use tidegate_tests::cluster::{Member, acknowledged, figure, order, settled, shown};
-use tidegate_tests::gateway::binary;
+use tidegate_tests::cluster::{Member, acknowledged, broker, figure, order, settled, shown};
 use tidegate_tests::home::Home;
 use tidegate_tests::load::Load;
-use tidegate_tests::machine::not_had;
 use tidegate_tests::sink::Sink;
 
 use super::{PRODUCERS, TOPIC, finish, subscription};
-
-/// The broker of that name, where this machine and the gateway under test have it.
-async fn broker(name: &str) -> Option<Broker> {
-    let version = tokio::process::Command::new(binary(false)).arg("--version").output().await.unwrap();
-    if !String::from_utf8_lossy(&version.stdout).contains(name) {
-        not_had(name, "the gateway under test was built without it");
-        return None;
-    }
-    Broker::start(name).await
-}
 
 /// Three gateways that share a load, and the slots of its topic among them.
 async fn three(broker: &Broker, sink: &Sink) -> [Member; 3] {
