@@ -225,7 +225,10 @@ async fn retention_is_set_shown_and_told_where_it_took_what_is_asked_for() {
     assert_eq!(read().await.body.as_array().map(Vec::len), Some(3));
     until("that the events are too old", async || {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        gateway.running.parts.consume.retain().await == 3
+        // On a busy machine they grow too old one after the other, and the gateway may have looked by itself.
+        gateway.running.parts.consume.retain().await;
+        let left = gateway.send(Method::GET, "/topics/t/events", "").await;
+        left.body.as_array().is_some_and(Vec::is_empty)
     })
     .await;
     let answer = read().await;
