@@ -5,11 +5,11 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`machine`] | when a process may take a slot over, and when it gives one up: pure, with the time as an argument |
-//! | [`balance`] | which process should own which slot: pure |
-//! | [`driver`] | the task of one slot, which does what the machine says |
-//! | [`forward`] | commands on their way to the owner |
-//! | [`alone`], [`joined`] | a process that has its log for itself, and one that shares it |
+//! | `machine` | when a process may take a slot over, and when it gives one up: pure, with the time as an argument |
+//! | `balance` | which process should own which slot: pure |
+//! | `driver` | the task of one slot, which does what the machine says |
+//! | `forward` | commands on their way to the owner |
+//! | `alone`, `joined` | a process that has its log for itself, and one that shares it |
 //! | [`peers`] | what is needed of the other processes |
 
 mod alone;
