@@ -4,7 +4,8 @@
 use bytes::Bytes;
 
 use crate::batch::BatchFaults;
-use crate::event::{Event, Faults};
+use crate::draft::DUPLICATE_CONTENT_TYPE;
+use crate::event::{Event, Faults, rules};
 use crate::limits::{Limits, TooLarge};
 use crate::{json, protobuf};
 
@@ -15,6 +16,12 @@ pub enum Format {
     Json,
     /// The Protobuf format, [`crate::protobuf`].
     Protobuf,
+}
+
+/// Whether a content type tells that a message carries its event in an event format, known or not. Batches are taken in.
+pub(crate) fn is_structured(content_type: &[u8]) -> bool {
+    const STRUCTURED: &[u8] = b"application/cloudevents";
+    content_type.trim_ascii().get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED))
 }
 
 /// Why bytes that mean to carry events do not, whatever the format.
@@ -101,6 +108,25 @@ impl Format {
             Self::Json => json::BATCH_MEDIA_TYPE,
             Self::Protobuf => protobuf::BATCH_MEDIA_TYPE,
         }
+    }
+
+    /// The format whose media type is the content type of a message, whatever binding carries it. One that stands there more
+    /// than once names none.
+    pub(crate) fn of_content_type(
+        content_type: &[u8],
+        repeated: bool,
+        media_type: fn(Self) -> &'static str,
+    ) -> Result<Self, ReadError> {
+        if repeated {
+            let mut faults = Faults::default();
+            faults.push("datacontenttype", DUPLICATE_CONTENT_TYPE);
+            return Err(faults.into());
+        }
+        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        Self::ALL
+            .into_iter()
+            .find(|format| essence.eq_ignore_ascii_case(media_type(*format).as_bytes()))
+            .ok_or_else(|| ReadError::UnsupportedMediaType(rules::shown(&String::from_utf8_lossy(essence))))
     }
 
     /// Reads one event, which shares the document's buffer.

@@ -15,6 +15,8 @@ mod write;
 use ::http::HeaderMap;
 use ::http::header::CONTENT_TYPE;
 
+use crate::format::is_structured;
+
 pub use crate::format::ReadError;
 pub use read::{Message, data_of, read};
 pub use write::{Written, write, write_batch, write_batch_as, write_binary, write_structured};
@@ -34,16 +36,13 @@ impl Mode {
     /// The mode of a message by its content type (CloudEvents HTTP binding 3). Binary is also what is no event at all.
     pub fn of(headers: &HeaderMap) -> Self {
         const BATCH: &[u8] = b"application/cloudevents-batch";
-        const STRUCTURED: &[u8] = b"application/cloudevents";
         let content_type = headers.get(CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes().trim_ascii());
-        let begins_with =
-            |prefix: &[u8]| content_type.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        if begins_with(BATCH) {
-            Self::Batch
-        } else if begins_with(STRUCTURED) {
-            Self::Structured
-        } else {
+        if !is_structured(content_type) {
             Self::Binary
+        } else if content_type.get(..BATCH.len()).is_some_and(|start| start.eq_ignore_ascii_case(BATCH)) {
+            Self::Batch
+        } else {
+            Self::Structured
         }
     }
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::Mode;
-use crate::draft::{DUPLICATE_CONTENT_TYPE, Draft};
-use crate::event::{Data, Event, Faults, rules};
+use crate::draft::Draft;
+use crate::event::{Data, Event};
 use crate::format::{Format, ReadError};
 use crate::json;
 use crate::limits::Limits;
@@ -44,16 +44,8 @@ pub fn read(headers: &HeaderMap, body: Bytes, limits: &Limits) -> Result<Message
 /// The format whose media type the content type is.
 fn format_of(headers: &HeaderMap, media_type: fn(Format) -> &'static str) -> Result<Format, ReadError> {
     let content_type = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
-    if headers.get_all(CONTENT_TYPE).iter().nth(1).is_some() {
-        let mut faults = Faults::default();
-        faults.push("datacontenttype", DUPLICATE_CONTENT_TYPE);
-        return Err(faults.into());
-    }
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    Format::ALL
-        .into_iter()
-        .find(|format| essence.eq_ignore_ascii_case(media_type(*format).as_bytes()))
-        .ok_or_else(|| ReadError::UnsupportedMediaType(rules::shown(&String::from_utf8_lossy(essence))))
+    let repeated = headers.get_all(CONTENT_TYPE).iter().nth(1).is_some();
+    Format::of_content_type(content_type, repeated, media_type)
 }
 
 const PREFIX: &str = "ce-";

@@ -2,9 +2,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{CONTENT_TYPE, NO_DATA, PREFIX};
-use crate::draft::{DUPLICATE_CONTENT_TYPE, Draft};
-use crate::event::{Data, Event, Faults, rules};
-use crate::format::{Format, ReadError};
+use crate::draft::Draft;
+use crate::event::{Data, Event};
+use crate::format::{Format, ReadError, is_structured};
 use crate::limits::Limits;
 use crate::media_type::MediaType;
 
@@ -18,14 +18,11 @@ pub fn read<'a>(
     limits: &Limits,
 ) -> Result<Option<Event>, ReadError> {
     if let Some(content_type) = content_type(headers.clone())
-        && is_structured(content_type)
+        && is_structured(content_type.as_bytes())
     {
-        if headers.filter(|(name, _)| is_content_type(name)).nth(1).is_some() {
-            let mut faults = Faults::default();
-            faults.push("datacontenttype", DUPLICATE_CONTENT_TYPE);
-            return Err(faults.into());
-        }
-        return format_of(content_type)?.read(value.unwrap_or_default(), limits).map(Some);
+        let repeated = headers.filter(|(name, _)| is_content_type(name)).nth(1).is_some();
+        let format = Format::of_content_type(content_type.as_bytes(), repeated, Format::event_media_type)?;
+        return format.read(value.unwrap_or_default(), limits).map(Some);
     }
     let (mut attributes, mut bytes, mut no_data) = (0, 0, value.is_none());
     for (name, value) in headers.clone() {
@@ -74,17 +71,4 @@ pub fn content_type<'a>(mut headers: impl Iterator<Item = (&'a str, Option<&'a [
 
 fn is_content_type(name: &str) -> bool {
     name.eq_ignore_ascii_case(CONTENT_TYPE)
-}
-
-fn is_structured(content_type: &str) -> bool {
-    const STRUCTURED: &str = "application/cloudevents";
-    content_type.trim_ascii().get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED))
-}
-
-fn format_of(content_type: &str) -> Result<Format, ReadError> {
-    let essence = content_type.split(';').next().unwrap_or_default().trim_ascii();
-    Format::ALL
-        .into_iter()
-        .find(|format| essence.eq_ignore_ascii_case(format.event_media_type()))
-        .ok_or_else(|| ReadError::UnsupportedMediaType(rules::shown(essence)))
 }

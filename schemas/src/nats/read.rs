@@ -1,9 +1,9 @@
 use bytes::Bytes;
 
 use super::{CONTENT_TYPE, PREFIX};
-use crate::draft::{DUPLICATE_CONTENT_TYPE, Draft};
-use crate::event::{Event, Faults, rules};
-use crate::format::{Format, ReadError};
+use crate::draft::Draft;
+use crate::event::Event;
+use crate::format::{Format, ReadError, is_structured};
 use crate::json;
 use crate::limits::Limits;
 
@@ -18,14 +18,11 @@ pub fn read<'a>(
 ) -> Result<Option<Event>, ReadError> {
     let mut content_types = headers.clone().filter(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE));
     if let Some((_, content_type)) = content_types.next()
-        && is_structured(content_type)
+        && is_structured(content_type.as_bytes())
     {
-        if content_types.next().is_some() {
-            let mut faults = Faults::default();
-            faults.push("datacontenttype", DUPLICATE_CONTENT_TYPE);
-            return Err(faults.into());
-        }
-        return format_of(content_type)?.read(body, limits).map(Some);
+        let repeated = content_types.next().is_some();
+        let format = Format::of_content_type(content_type.as_bytes(), repeated, Format::event_media_type)?;
+        return format.read(body, limits).map(Some);
     }
     let (mut count, mut attributes, mut bytes) = (0, 0, 0);
     for (name, value) in headers.clone() {
@@ -58,17 +55,4 @@ pub fn read<'a>(
 fn attribute_of(header: &str) -> Option<&str> {
     let (prefix, name) = header.split_at_checked(PREFIX.len())?;
     prefix.eq_ignore_ascii_case(PREFIX).then_some(name)
-}
-
-fn is_structured(content_type: &str) -> bool {
-    const STRUCTURED: &str = "application/cloudevents";
-    content_type.trim_ascii().get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED))
-}
-
-fn format_of(content_type: &str) -> Result<Format, ReadError> {
-    let essence = content_type.split(';').next().unwrap_or_default().trim_ascii();
-    Format::ALL
-        .into_iter()
-        .find(|format| essence.eq_ignore_ascii_case(format.event_media_type()))
-        .ok_or_else(|| ReadError::UnsupportedMediaType(rules::shown(essence)))
 }
