@@ -136,7 +136,7 @@ impl Options {
             namespace: "tidegate".to_owned(),
             topic_prefix: String::new(),
             slots: 16,
-            partitions_default: 16,
+            partitions_default: 4,
             replication: None,
             queue_records: limits::KAFKA_QUEUE_RECORDS,
             queue_bytes: limits::KAFKA_QUEUE_BYTES,

@@ -30,6 +30,23 @@ impl fmt::Debug for Opened {
     }
 }
 
+impl Opened {
+    /// A broker that gateways share, which is healthy as long as it can be reached.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
+    pub(super) fn shared<B: PartitionLog + Lane + 'static>(
+        broker: Arc<B>,
+        unreachable: impl Fn(&B) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        let watched = Arc::clone(&broker);
+        Self {
+            log: Arc::clone(&broker) as _,
+            lane: Some(broker as _),
+            health: Health::new(|| None, move || unreachable(&watched)),
+            version: None,
+        }
+    }
+}
+
 /// Opens the backbone that is named. A broker that cannot be reached is waited for, at most
 /// [`limits::BACKBONE_START_TIMEOUT`]; one that refuses is not.
 ///

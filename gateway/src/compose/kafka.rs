@@ -1,26 +1,13 @@
 //! Apache Kafka.
 
-use std::sync::Arc;
-
 use tidegate_backbone::{Environment, Error};
 use tidegate_kafka::{KafkaBroker, Options, Sasl, Tls};
 use tidegate_resources::config::{self, Backbone, BackboneUrl};
 
 use super::backbone::{Opened, unfit};
-use crate::edge::native::Health;
-
-/// Partitions of a new topic where nothing is said.
-const PARTITIONS: u32 = 4;
 
 pub(super) async fn open(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
-    let broker = KafkaBroker::open(options(backbone)?, environment).await?;
-    let watched = Arc::clone(&broker);
-    Ok(Opened {
-        log: Arc::clone(&broker) as _,
-        lane: Some(broker as _),
-        health: Health::new(|| None, move || watched.unreachable()),
-        version: None,
-    })
+    Ok(Opened::shared(KafkaBroker::open(options(backbone)?, environment).await?, KafkaBroker::unreachable))
 }
 
 fn options(backbone: &Backbone) -> Result<Options, Error> {
@@ -40,7 +27,6 @@ fn options(backbone: &Backbone) -> Result<Options, Error> {
     options.namespace.clone_from(&backbone.namespace);
     options.topic_prefix.clone_from(&backbone.topic_prefix);
     options.slots = backbone.slots.unwrap_or(options.slots);
-    options.partitions_default = PARTITIONS;
     options.replication = backbone.replicas.and_then(|replicas| u16::try_from(replicas).ok());
     Ok(options)
 }

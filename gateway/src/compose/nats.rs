@@ -1,23 +1,13 @@
 //! NATS JetStream.
 
-use std::sync::Arc;
-
 use tidegate_backbone::{Environment, Error};
 use tidegate_nats::{Credentials, NatsBroker, Options};
 use tidegate_resources::config::{self, Backbone};
 
 use super::backbone::{Opened, unfit};
-use crate::edge::native::Health;
 
 pub(super) async fn open(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
-    let broker = NatsBroker::open(options(backbone)?, environment).await?;
-    let watched = Arc::clone(&broker);
-    Ok(Opened {
-        log: Arc::clone(&broker) as _,
-        lane: Some(broker as _),
-        health: Health::new(|| None, move || watched.unreachable()),
-        version: None,
-    })
+    Ok(Opened::shared(NatsBroker::open(options(backbone)?, environment).await?, NatsBroker::unreachable))
 }
 
 fn options(backbone: &Backbone) -> Result<Options, Error> {
