@@ -89,6 +89,11 @@ impl Environment {
     }
 }
 
+/// A time in whole milliseconds.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[derive(Debug)]
 struct SystemClock;
 
@@ -96,7 +101,7 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
     fn unix_milliseconds(&self) -> u64 {
         let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        milliseconds(elapsed)
     }
 
     fn since_boot(&self) -> Duration {

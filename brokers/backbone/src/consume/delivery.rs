@@ -16,6 +16,7 @@ use super::outcomes::{Ending, Outcome};
 use super::owned::Owned;
 use super::progress::{Progress, Taken};
 use crate::catalogue::Subscription;
+use crate::environment::milliseconds;
 use crate::log::{Position, Record};
 
 /// What one attempt came to.
@@ -291,10 +292,6 @@ pub(super) async fn write_letter(
         }
         pause = (pause * 2).min(Duration::from_secs(5));
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Takes the deliveries of one subscription, one after the other; as many may be out at once as it allows.

@@ -16,10 +16,10 @@ use super::To;
 use super::counters::count;
 use super::error::RequestError;
 use super::node::Node;
-use super::presence::milliseconds;
 use super::transfer::{Assembly, Credit, Pushed, Ticked, send_rest, small, start};
 use super::wire::{Body, Cause, Kind, RequestHead};
 use crate::budget::Account;
+use crate::environment::milliseconds;
 use crate::error::{Applied, Error, ErrorKind};
 use crate::lane::NodeId;
 

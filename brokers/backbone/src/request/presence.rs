@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::error::RequestError;
 use super::wire::{Beat, RequestHead};
 use super::{Member, MemberInfo, To};
+use crate::environment::milliseconds;
 use crate::lane::NodeId;
 
 /// Beats of which the smallest difference of clocks is kept.
@@ -265,8 +266,4 @@ impl Table {
     fn member(&self, node: NodeId) -> Option<&Member> {
         if node == self.me.node { Some(&self.me) } else { self.others.get(&node).map(|other| &other.member) }
     }
-}
-
-pub(super) fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -14,8 +14,8 @@ use crate::catalogue::ChangeError;
 use crate::consume::engine::{Consume, Standing, Status};
 use crate::consume::keys::{Head, PausedKey, Which};
 use crate::consume::letters::{DeadLetter, Group, LetterId, Redrive, Redriven, Selection};
+use crate::environment::milliseconds;
 use crate::error::Result;
-use crate::lane::NodeId;
 use crate::request::{Requests, To};
 use crate::slot::placement::delivery_slots;
 
@@ -40,17 +40,7 @@ impl Consume {
         let Some(peers) = self.shared.peers.load_full().filter(|_| !missing.is_empty()) else {
             return (Vec::new(), sorted(missing));
         };
-        let here = peers.requests.node();
-        let mut nodes: Vec<NodeId> = peers
-            .owners
-            .owners()
-            .into_iter()
-            .filter(|ownership| missing.contains(&ownership.slot))
-            .filter_map(|ownership| ownership.owner)
-            .filter(|node| *node != here)
-            .collect();
-        nodes.sort_unstable();
-        nodes.dedup();
+        let nodes = peers.nodes(|slot| missing.contains(&slot));
         let catalogue = self.shared.catalogue.view().revision;
         let calls = nodes.iter().enumerate().map(|(index, node)| {
             let asked = Asked { catalogue, question: question(index + 1) };
@@ -77,17 +67,7 @@ impl Consume {
 
     /// How many processes besides this one own slots of delivery.
     fn others(&self) -> usize {
-        let Some(peers) = self.shared.peers.load_full() else { return 0 };
-        let here = peers.requests.node();
-        let nodes: HashSet<NodeId> = peers
-            .owners
-            .owners()
-            .into_iter()
-            .filter(|it| it.slot > 0)
-            .filter_map(|it| it.owner)
-            .filter(|it| *it != here)
-            .collect();
-        nodes.len()
+        self.shared.peers.load_full().map_or(0, |peers| peers.nodes(|slot| slot > 0).len())
     }
 
     /// How subscriptions stand in the whole cluster.
@@ -264,8 +244,4 @@ fn sorted(slots: HashSet<u32>) -> Vec<u32> {
     let mut slots: Vec<u32> = slots.into_iter().collect();
     slots.sort_unstable();
     slots
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

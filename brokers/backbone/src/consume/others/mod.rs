@@ -14,7 +14,7 @@ mod ask;
 mod tests;
 mod text;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use tidegate_schemas::limits;
 use super::keys::{Head, Which};
 use super::letters::{LetterId, Selection};
 use crate::claim::{Claims, Ownership};
+use crate::lane::NodeId;
 use crate::request::Requests;
 
 pub(super) use text::{event as event_text, events as events_text, maybe_event as maybe_event_text};
@@ -69,6 +70,17 @@ impl Owners for Claims {
 pub(super) struct Peers {
     pub(super) requests: Requests,
     pub(super) owners: std::sync::Arc<dyn Owners>,
+}
+
+impl Peers {
+    /// The other processes that own slots of those, in order, each once.
+    pub(super) fn nodes(&self, takes: impl Fn(u32) -> bool) -> Vec<NodeId> {
+        let here = self.requests.node();
+        let owners = self.owners.owners().into_iter().filter(|ownership| takes(ownership.slot));
+        let nodes: BTreeSet<NodeId> =
+            owners.filter_map(|ownership| ownership.owner).filter(|node| *node != here).collect();
+        nodes.into_iter().collect()
+    }
 }
 
 /// What is asked.
