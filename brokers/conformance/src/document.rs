@@ -14,30 +14,37 @@ const BEGIN: &str = "<!-- cases -->\n";
 const END: &str = "<!-- end of cases -->\n";
 const BROKERS: &str = "<!-- brokers -->\n";
 const NO_RUN: &str = "no run yet";
+/// Reasons that say something of one run and nothing of the backbone.
+const NOT_THIS_TIME: [&str; 2] = [crate::faults::LEFT_OUT, crate::runner::NOT_HAD];
 
 const HEAD: &str = "\
 # Conformance
 
 Which backbone keeps which part of the contract. Each column is what a run of the suite of `brokers/conformance` came to, and
 the run of every adapter's tests compares: `TIDEGATE_FAULTS=all TIDEGATE_REWRITE=1 cargo test -p tidegate-embedded --test
-conformance` writes that adapter's column anew. `yes` means that the case passes; `-` that it does not run, for the reason that
-stands beside it. [The suite](../brokers/conformance/README.md) says what the cases need.
+conformance` writes that adapter's column anew, `-p tidegate-nats` that of NATS, and so on. `yes` means that the case passes; `-`
+that it does not run there, for the reason that stands behind the backbone's name.
+[The suite](../brokers/conformance/README.md) says what the cases need.
 
 ";
 
-/// One backbone's results: the status of each case, and why where it is not `yes`.
+/// One backbone's results.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Column {
     /// The broker's version, the commit of ours, and the day, as the document has them.
     about: String,
-    results: BTreeMap<String, (String, String)>,
+    results: Results,
 }
+
+/// The status of each case by its id, and why where it is not `yes`.
+type Results = BTreeMap<String, (String, String)>;
 
 /// The document as columns by the backbone's name.
 type Columns = BTreeMap<String, Column>;
 
 /// Writes the column of a run to `target/conformance`, and under `TIDEGATE_REWRITE=1` into the document; gives where the
-/// document differs from the run. Cases that this run left out are not compared.
+/// document differs from the run, and where the run is not whole: every case stands in it once, those that the backbone's tests
+/// leave out with their reason ([`Report::left_out`]). What could not run this time is not compared, and stays as it was.
 ///
 /// # Panics
 ///
@@ -45,38 +52,62 @@ type Columns = BTreeMap<String, Column>;
 #[must_use = "a document that is not true is a failure"]
 pub fn record(backbone: &str, version: &str, report: &Report) -> Vec<String> {
     let mut columns = parse(&std::fs::read_to_string(path()).unwrap_or_default());
-    let known = columns.entry(backbone.to_owned()).or_default();
-    let mut fresh = Column { about: about(version), results: BTreeMap::new() };
-    let mut differences = Vec::new();
-    for result in &report.results {
-        let status = match &result.ended {
-            Ended::Passed => ("yes".to_owned(), String::new()),
-            Ended::Failed(_) => ("**no**".to_owned(), String::new()),
-            // It stays as an earlier run found it.
-            Ended::NotRun(reason) if reason == crate::faults::LEFT_OUT => match known.results.get(result.id) {
-                Some(status) => status.clone(),
-                None => ("-".to_owned(), NO_RUN.to_owned()),
-            },
-            Ended::NotRun(reason) => ("-".to_owned(), reason.clone()),
-        };
-        let left_out = matches!(&result.ended, Ended::NotRun(reason) if reason == crate::faults::LEFT_OUT);
-        if !left_out && known.results.get(result.id).map(|(known, _)| known) != Some(&status.0) {
-            differences.push(format!(
-                "{} {backbone}: docs/conformance.md says {:?}, this run {:?}",
-                result.id,
-                known.results.get(result.id).map(|known| &known.0),
-                status.0
-            ));
-        }
-        fresh.results.insert(result.id.to_owned(), status);
-    }
+    let known = columns.remove(backbone).unwrap_or_default();
+    let (results, differences) = compare(backbone, &known.results, report);
+    let fresh = Column { about: about(version), results };
     write_column(backbone, &fresh);
+    let mut faults = faults_of(backbone, report);
     if std::env::var_os("TIDEGATE_REWRITE").is_none() {
-        return differences;
+        faults.extend(differences);
+        return faults;
     }
     columns.insert(backbone.to_owned(), fresh);
     std::fs::write(path(), text(&columns)).expect("the document can be written");
-    Vec::new()
+    faults
+}
+
+/// The results of a run over those that were known, and where the two differ.
+fn compare(backbone: &str, known: &Results, report: &Report) -> (Results, Vec<String>) {
+    let (mut fresh, mut differences) = (Results::new(), Vec::new());
+    for result in &report.results {
+        let known = known.get(result.id);
+        let status = match &result.ended {
+            Ended::Passed => ("yes".to_owned(), String::new()),
+            Ended::Failed(_) => ("**no**".to_owned(), String::new()),
+            Ended::NotRun(reason) if NOT_THIS_TIME.contains(&reason.as_str()) => {
+                // It stays as an earlier run found it.
+                let kept = known.cloned().unwrap_or_else(|| ("-".to_owned(), NO_RUN.to_owned()));
+                fresh.insert(result.id.to_owned(), kept);
+                continue;
+            }
+            Ended::NotRun(reason) => ("-".to_owned(), reason.clone()),
+        };
+        if known != Some(&status) {
+            let id = result.id;
+            differences.push(format!("{id} {backbone}: docs/conformance.md says {known:?}, this run {status:?}"));
+        }
+        fresh.insert(result.id.to_owned(), status);
+    }
+    (fresh, differences)
+}
+
+/// Where a run does not account for every case once, and reasons that the document cannot give back.
+fn faults_of(backbone: &str, report: &Report) -> Vec<String> {
+    let mut faults = Vec::new();
+    for case in cases() {
+        let count = report.results.iter().filter(|result| result.id == case.id).count();
+        if count != 1 {
+            faults.push(format!("{} {backbone}: the run has {count} results of it, and must have one", case.id));
+        }
+    }
+    for result in &report.results {
+        if let Ended::NotRun(reason) = &result.ended
+            && (reason.is_empty() || reason.contains("; ") || reason.contains(['|', '\n']))
+        {
+            faults.push(format!("{} {backbone}: {reason:?} is no reason that fits into a cell", result.id));
+        }
+    }
+    faults
 }
 
 /// What is wrong with the document as it stands: cases that are missing, failed or without a reason.
@@ -220,23 +251,24 @@ mod tests {
     }
 
     fn column(report: &Report) -> Column {
-        let results = report.results.iter().map(|result| {
-            let status = match &result.ended {
-                Ended::Passed => ("yes".to_owned(), String::new()),
-                Ended::Failed(Failure(_)) => ("**no**".to_owned(), String::new()),
-                Ended::NotRun(reason) => ("-".to_owned(), reason.clone()),
-            };
-            (result.id.to_owned(), status)
-        });
-        Column { about: "1.0, abc, 2026-01-01".to_owned(), results: results.collect() }
+        let (results, _) = compare("one", &Results::new(), report);
+        Column { about: "1.0, abc, 2026-01-01".to_owned(), results }
+    }
+
+    fn left_out(id: &'static str, reason: &str) -> Report {
+        report(|known| if known == id { Ended::NotRun(reason.to_owned()) } else { Ended::Passed })
     }
 
     #[test]
     fn columns_come_back_from_the_document() {
-        let some =
-            report(|id| if id == "CLM-01" { Ended::NotRun("it is not exclusive".to_owned()) } else { Ended::Passed });
+        let some = left_out("CLM-01", "it is not exclusive");
+        let others = left_out("CLM-01", "it is shared, and has one slot");
         let all = report(|_| Ended::Passed);
-        let columns = Columns::from([("one".to_owned(), column(&some)), ("two".to_owned(), column(&all))]);
+        let columns = Columns::from([
+            ("one".to_owned(), column(&some)),
+            ("two".to_owned(), column(&all)),
+            ("two again".to_owned(), column(&others)),
+        ]);
         let text = text(&columns);
         let mut parsed = parse(&text);
         // Cases that are left out stand in the document, and are no result of a run.
@@ -244,6 +276,49 @@ mod tests {
             column.results.retain(|id, _| !LEFT_OUT.iter().any(|(left_out, _)| left_out == id));
         }
         assert_eq!(parsed, columns);
-        assert!(text.contains("one: it is not exclusive"), "{text}");
+        let reasons = "| - | yes | - | one: it is not exclusive; two again: it is shared, and has one slot |";
+        assert!(text.contains(reasons), "{text}");
+    }
+
+    #[test]
+    fn a_run_is_compared_with_what_is_known() {
+        let known = column(&left_out("CLM-01", "it is not exclusive")).results;
+        let differences = |report: &Report| compare("one", &known, report).1;
+        assert_eq!(differences(&left_out("CLM-01", "it is not exclusive")), Vec::<String>::new());
+        assert_eq!(differences(&report(|_| Ended::Passed)).len(), 1, "it passes by now");
+        assert_eq!(differences(&left_out("CLM-01", "another reason")).len(), 1, "the reason is another one");
+        let failed = report(|id| match id {
+            "CLM-01" => Ended::NotRun("it is not exclusive".to_owned()),
+            "PUB-01" => Ended::Failed(Failure("lost".to_owned())),
+            _ => Ended::Passed,
+        });
+        assert_eq!(differences(&failed).len(), 1, "a case fails");
+        // What could not run this time says nothing, and leaves what is known.
+        for reason in NOT_THIS_TIME {
+            let (results, differences) = compare("one", &known, &report(|_| Ended::NotRun(reason.to_owned())));
+            assert_eq!((&results, differences.len()), (&known, 0));
+        }
+    }
+
+    #[test]
+    fn a_run_accounts_for_every_case_once() {
+        let all = report(|_| Ended::Passed);
+        assert_eq!(faults_of("one", &all), Vec::<String>::new());
+        let mut less = all.clone();
+        less.results.pop();
+        assert_eq!(faults_of("one", &less).len(), 1, "a case is missing");
+        let twice = Report { results: all.results[..1].to_vec() };
+        assert_eq!(faults_of("one", &all.and(twice)).len(), 1, "a case stands twice");
+        for reason in ["", "one; two", "a | b"] {
+            assert_eq!(faults_of("one", &left_out("CLM-01", reason)).len(), 1, "{reason:?} cannot be read back");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_with_its_reason() {
+        let mut some = cases();
+        let told = Report::left_out(&mut some, &[("CLM-01", "it is not exclusive")]);
+        assert_eq!((some.len() + 1, told.results.len()), (cases().len(), 1));
+        assert_eq!(told.results[0].ended, Ended::NotRun("it is not exclusive".to_owned()));
     }
 }

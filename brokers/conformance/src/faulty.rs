@@ -1,4 +1,5 @@
-//! In front of any adapter, one that refuses appends to some logs for a while, or lets readers wait.
+//! In front of any adapter, one that refuses appends to some logs for a while, lets readers wait, and tells the time that the
+//! case holds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use tidegate_backbone::{
 };
 use tokio::sync::watch;
 
+use crate::clock::HeldClock;
+
 type Chooses = Box<dyn Fn(&LogId) -> bool + Send>;
 
 /// See the module.
@@ -20,6 +23,7 @@ pub struct Refusing {
     refused: AtomicU64,
     opened: AtomicU64,
     held: watch::Sender<bool>,
+    clock: Option<Arc<HeldClock>>,
 }
 
 impl fmt::Debug for Refusing {
@@ -31,7 +35,17 @@ impl fmt::Debug for Refusing {
 impl Refusing {
     /// In front of that one, refusing nothing.
     pub fn new(inner: Arc<dyn PartitionLog>) -> Arc<Self> {
+        Self::make(inner, None)
+    }
+
+    /// The same; the broker stamps records with the machine's time, and readers are told where that clock stood then.
+    pub fn retimed(inner: Arc<dyn PartitionLog>, clock: Arc<HeldClock>) -> Arc<Self> {
+        Self::make(inner, Some(clock))
+    }
+
+    fn make(inner: Arc<dyn PartitionLog>, clock: Option<Arc<HeldClock>>) -> Arc<Self> {
         Arc::new(Self {
+            clock,
             inner,
             refuses: Mutex::new(None),
             refused: AtomicU64::new(0),
@@ -104,12 +118,17 @@ impl PartitionLog for Refusing {
         Box::pin(async move {
             self.opened.fetch_add(1, Ordering::SeqCst);
             let inner = self.inner.tail(id, from).await?;
-            Ok(Box::new(Held { inner, held: self.held.subscribe() }) as Box<dyn Tail>)
+            let (held, clock) = (self.held.subscribe(), self.clock.clone());
+            Ok(Box::new(Held { inner, held, clock }) as Box<dyn Tail>)
         })
     }
 
     fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> BoxFuture<'_, Result<Position>> {
-        self.inner.lookup(id, unix_milliseconds)
+        let time = match &self.clock {
+            Some(clock) => clock.first_at(unix_milliseconds).unwrap_or(u64::MAX),
+            None => unix_milliseconds,
+        };
+        self.inner.lookup(id, time)
     }
 
     fn trim<'a>(&'a self, id: &'a LogId, before: Position) -> BoxFuture<'a, Result<()>> {
@@ -125,6 +144,7 @@ impl PartitionLog for Refusing {
 struct Held {
     inner: Box<dyn Tail>,
     held: watch::Receiver<bool>,
+    clock: Option<Arc<HeldClock>>,
 }
 
 /// Waits until readers are to wait, or until they may go on.
@@ -144,7 +164,15 @@ impl Tail for Held {
                 tokio::select! {
                     biased;
                     () = until(&mut self.held, true) => {}
-                    batch = &mut next => return batch,
+                    batch = &mut next => {
+                        let mut batch = batch?;
+                        if let Some(clock) = &self.clock {
+                            for stored in &mut batch.records {
+                                stored.appended_at = clock.at(stored.appended_at);
+                            }
+                        }
+                        return Ok(batch);
+                    }
                 }
             }
         })

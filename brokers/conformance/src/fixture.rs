@@ -68,6 +68,13 @@ pub trait Fixture: Send + Sync {
     /// Connects to the broker, or opens it: once at first, and again after a close or a crash.
     fn open<'a>(&'a self, environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn PartitionLog>>>;
 
+    /// Whether the broker stamps records with the machine's clock and not with that of the environment. Then processes of the
+    /// suite are told where the clock stood that the case holds, at the time that a record has. The broker has to run on this
+    /// machine for that.
+    fn stamps_by_the_machine(&self) -> bool {
+        false
+    }
+
     /// Lets the process die that holds the log: nothing that was not durable survives, and the log given earlier does
     /// nothing any more. Only called where [`Need::Crash`] is met.
     fn crash(&self) -> BoxFuture<'_, ()> {

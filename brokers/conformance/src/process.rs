@@ -6,17 +6,19 @@ use std::time::Duration;
 use tidegate_backbone::catalogue::{
     Catalogue, OnExhausted, Order, Origin, RequestSpec, Subscription, SubscriptionSpec, Topic, TopicSpec,
 };
+use tidegate_backbone::claim::{self, Claims, Tenant};
 use tidegate_backbone::consume::{Attempt, Consume, Consumer, Delivery, Reason, Silent, Start, Status};
 use tidegate_backbone::publish::{Publisher, Receipt};
+use tidegate_backbone::request::{self, Hub, MemberInfo, Requests};
 use tidegate_backbone::slot::placement::delivery_slots;
-use tidegate_backbone::slot::{Journal, Options};
+use tidegate_backbone::slot::{Journal, Options, SlotHandle};
 use tidegate_backbone::{Clock, Environment, LogId, PartitionLog, Position, Record, Stored};
 use tidegate_routing::retry::RetryPolicy;
 use tidegate_routing::topic::{TopicName, TopicPattern};
 use tidegate_schemas::event::Data;
 use tidegate_schemas::{Event, Value};
 
-use crate::clock::HeldClock;
+use crate::clock::{HeldClock, Running};
 use crate::expect::{Failure, Outcome};
 use crate::faulty::Refusing;
 use crate::fixture::Fixture;
@@ -33,10 +35,12 @@ pub struct Process {
     pub clock: Arc<HeldClock>,
     /// The adapter, which can be told to refuse.
     pub log: Arc<Refusing>,
-    /// Slot 0.
-    pub journal: Journal,
-    /// Every slot, slot 0 among them, as the first process has opened it.
+    /// Slot 0, whoever owns it.
+    pub slot: Arc<dyn SlotHandle>,
+    /// Every slot, slot 0 among them, as the first process has opened it; none where claims look after them
+    /// ([`Process::join`]).
     pub journals: Vec<Journal>,
+    claims: Option<Membership>,
     /// Delivery.
     pub consume: Arc<Consume>,
     /// Publishing.
@@ -46,46 +50,109 @@ pub struct Process {
     delivery: Environment,
 }
 
+/// How a process owns its slots that does it as a gateway does.
+#[derive(Debug)]
+struct Membership {
+    claims: Arc<Claims>,
+    /// None on a log that is one process's.
+    requests: Option<Requests>,
+}
+
 /// An environment over that clock, with the randomness of the machine: nothing that is drawn comes twice.
 pub(crate) fn environment(clock: &Arc<HeldClock>) -> Environment {
     Environment::new(Arc::clone(clock) as Arc<dyn Clock>, Environment::system().random)
 }
 
+/// The clock by which the broker stamps records.
+pub(crate) fn stamping(fixture: &Arc<dyn Fixture>, clock: &Arc<HeldClock>) -> Arc<dyn Clock> {
+    if fixture.stamps_by_the_machine() { Environment::system().clock } else { Arc::clone(clock) as Arc<dyn Clock> }
+}
+
+/// Opens the broker for a process that sees that time.
+async fn open(
+    fixture: &Arc<dyn Fixture>,
+    clock: &Arc<HeldClock>,
+    environment: &Environment,
+) -> Result<Arc<Refusing>, Failure> {
+    let log = fixture.open(environment).await?;
+    let by_the_machine = fixture.stamps_by_the_machine();
+    Ok(if by_the_machine { Refusing::retimed(log, Arc::clone(clock)) } else { Refusing::new(log) })
+}
+
 impl Process {
-    /// Starts on the broker as it is now, at the time of that clock.
+    /// Starts on the broker as it is now, at the time of that clock, and takes every slot, whoever owned it. Who owns a slot
+    /// is the case's to say: one whose owner was superseded or has given up stays without.
     pub async fn start(fixture: &Arc<dyn Fixture>, clock: &Arc<HeldClock>) -> Result<Self, Failure> {
         let environment = environment(clock);
-        let log = Refusing::new(fixture.open(&environment).await?);
+        let log = open(fixture, clock, &environment).await?;
         let contract = || Arc::clone(&log) as Arc<dyn PartitionLog>;
         let slots = log.capability().slots;
         let open = |slot| Journal::open(contract(), slot, environment.clone(), Options::default());
         let journals = futures_util::future::try_join_all((0..slots).map(open)).await?;
-        let journal = journals[0].clone();
-        let catalogue = Catalogue::open(contract(), Arc::new(journal.clone()), &environment).await?;
+        let slot: Arc<dyn SlotHandle> = Arc::new(journals[0].clone());
+        let process = Self::run(clock, log, slot, slots, environment).await?;
+        for slot in delivery_slots(slots) {
+            process.consume.acquire(journals[slot as usize].clone()).await?;
+        }
+        Ok(Self { journals, ..process })
+    }
+
+    /// Starts as a gateway does: claims own the slots, keep them through an outage, and take one back that was lost. Leases
+    /// and silences are of the machine's time. It is the only process on the broker, so its lane is one inside the process.
+    pub async fn join(fixture: &Arc<dyn Fixture>, clock: &Arc<HeldClock>) -> Result<Self, Failure> {
+        let system = Environment::system();
+        let running = Running { wall: Arc::clone(clock), machine: system.clock };
+        let environment = Environment::new(Arc::new(running), system.random);
+        let log = open(fixture, clock, &environment).await?;
+        let (contract, options) = (Arc::clone(&log) as Arc<dyn PartitionLog>, claim::Options::default());
+        let (claims, requests) = if log.capability().exclusive {
+            (Claims::alone(contract, environment.clone(), options).await?, None)
+        } else {
+            let (lane, told) = (Hub::default().lane(), MemberInfo::default());
+            let requests = Requests::open(lane, told, &environment, request::Options::default()).await?;
+            let claims = Claims::join(contract, requests.clone(), environment.clone(), options).await?;
+            (claims, Some(requests))
+        };
+        let slots = claims.slots();
+        let process = Self::run(clock, log, claims.slot(0), slots, environment).await?;
+        claims.begin(Arc::clone(&process.consume) as Arc<dyn Tenant>).await;
+        let owned = async {
+            let all: Vec<u32> = delivery_slots(slots).collect();
+            while process.consume.slots() != all {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(HANG, owned).await.map_err(|_| {
+            Failure(format!("expected that the only process owns every slot, seen {:?}", claims.owners()))
+        })?;
+        Ok(Self { claims: Some(Membership { claims, requests }), ..process })
+    }
+
+    /// What every process has beside its slots.
+    async fn run(
+        clock: &Arc<HeldClock>,
+        log: Arc<Refusing>,
+        slot: Arc<dyn SlotHandle>,
+        slots: u32,
+        environment: Environment,
+    ) -> Result<Self, Failure> {
+        let contract = || Arc::clone(&log) as Arc<dyn PartitionLog>;
+        let catalogue = Catalogue::open(contract(), Arc::clone(&slot), &environment).await?;
         let delivery = environment.child();
         let consume =
             Consume::start(contract(), Arc::clone(&catalogue), slots, delivery.clone(), Arc::new(Silent)).await?;
-        for slot in delivery_slots(slots) {
-            consume.acquire(journals[slot as usize].clone()).await?;
-        }
         let publisher = Publisher::new(contract(), catalogue);
-        Ok(Self { clock: Arc::clone(clock), log, journal, journals, consume, publisher, environment, delivery })
+        let (clock, journals, claims) = (Arc::clone(clock), Vec::new(), None);
+        Ok(Self { clock, log, slot, journals, claims, consume, publisher, environment, delivery })
     }
 
     /// Another process on the same broker, at the same time: it follows the catalogue of this one, which owns it, and owns no
     /// slot yet.
     pub async fn beside(&self, fixture: &Arc<dyn Fixture>) -> Result<Self, Failure> {
         let environment = environment(&self.clock);
-        let log = Refusing::new(fixture.open(&environment).await?);
-        let contract = || Arc::clone(&log) as Arc<dyn PartitionLog>;
-        let catalogue = Catalogue::open(contract(), Arc::new(self.journal.clone()), &environment).await?;
-        let delivery = environment.child();
-        let slots = self.slots();
-        let consume =
-            Consume::start(contract(), Arc::clone(&catalogue), slots, delivery.clone(), Arc::new(Silent)).await?;
-        let publisher = Publisher::new(contract(), catalogue);
-        let (clock, journal, journals) = (Arc::clone(&self.clock), self.journal.clone(), self.journals.clone());
-        Ok(Self { clock, log, journal, journals, consume, publisher, environment, delivery })
+        let log = open(fixture, &self.clock, &environment).await?;
+        let process = Self::run(&self.clock, log, Arc::clone(&self.slot), self.slots(), environment).await?;
+        Ok(Self { journals: self.journals.clone(), ..process })
     }
 
     /// Takes a slot, whoever owned it, and delivers its partitions.
@@ -106,6 +173,12 @@ impl Process {
         self.delivery.stop(HANG).await;
         self.consume.finish().await;
         futures_util::future::join_all(self.journals.iter().map(Journal::close)).await;
+        if let Some(Membership { claims, requests }) = &self.claims {
+            claims.leave().await;
+            if let Some(requests) = requests {
+                requests.leave().await;
+            }
+        }
         self.log.close().await;
         self.environment.stop(HANG).await;
     }

@@ -28,6 +28,29 @@ impl Report {
         Self { results }
     }
 
+    /// Takes out of the cases those that the tests of a backbone do not run there, and gives them with their reasons, so that
+    /// [`crate::document`] can tell them. A reason is a line without `;` and `|`.
+    ///
+    /// # Panics
+    ///
+    /// Where an id is none of those cases.
+    #[must_use = "what is left out belongs to the report of the run"]
+    pub fn left_out(cases: &mut Vec<Case>, reasons: &[(&str, &str)]) -> Self {
+        let take = |(id, reason): &(&str, &str)| {
+            let place = cases.iter().position(|case| case.id == *id);
+            let case = cases.remove(place.unwrap_or_else(|| panic!("{id} is left out, and is no case")));
+            Result { id: case.id, title: case.title, ended: Ended::NotRun((*reason).to_owned()) }
+        };
+        Self::new(reasons.iter().map(take).collect())
+    }
+
+    /// This and what a run of other cases came to.
+    #[must_use = "both are taken"]
+    pub fn and(mut self, other: Self) -> Self {
+        self.results.extend(other.results);
+        Self::new(self.results)
+    }
+
     /// The cases that failed, each with what was expected and seen; empty where the adapter conforms.
     pub fn failures(&self) -> Vec<String> {
         self.results

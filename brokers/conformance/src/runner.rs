@@ -19,6 +19,9 @@ const FAULTED_CASE_TIMEOUT: Duration = Duration::from_secs(400);
 /// Cases that run at once.
 const CASES_AT_ONCE: usize = 4;
 
+/// What a case is listed with for which this machine has no broker.
+pub(crate) const NOT_HAD: &str = "this machine does not have what it needs";
+
 /// One case.
 #[derive(Clone, Copy)]
 pub struct Case {
@@ -109,7 +112,7 @@ fn run_one<'a>(
     let timeout = if faulted { FAULTED_CASE_TIMEOUT } else { CASE_TIMEOUT };
     Box::pin(async move {
         let Some(fixture) = making.await else {
-            return result(Ended::NotRun("this machine does not have what it needs".to_owned()));
+            return result(Ended::NotRun(NOT_HAD.to_owned()));
         };
         // A task of its own, so that a panic in it is the failure of this case alone.
         let mut task = environment.spawn(task(fixture));

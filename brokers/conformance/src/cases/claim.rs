@@ -26,20 +26,20 @@ async fn exclusive(fixture: Arc<dyn Fixture>) -> Outcome {
     let process = Process::start(&fixture, &Arc::default()).await?;
     let refused = fixture.open(&environment(&process.clock)).await.is_err();
     holds("a second one is refused", refused, ())?;
-    process.journal.commit(Command::new().put("a", Expect::Absent, "1")).await?;
+    process.journals[0].commit(Command::new().put("a", Expect::Absent, "1")).await?;
     process.stop().await;
     let process = Process::start(&fixture, &Arc::default()).await?;
-    holds("what the first wrote is there", process.journal.get(b"a").is_some(), ())
+    holds("what the first wrote is there", process.journals[0].get(b"a").is_some(), ())
 }
 
 async fn graceful(fixture: Arc<dyn Fixture>) -> Outcome {
     let clock = Arc::<HeldClock>::default();
     for round in 0..3_u64 {
         let process = Process::start(&fixture, &clock).await?;
-        same("revision", process.journal.revision() >= round, true)?;
-        let value = process.journal.get(b"count").map(|head| head.value);
+        same("revision", process.journals[0].revision() >= round, true)?;
+        let value = process.journals[0].get(b"count").map(|head| head.value);
         same("value", value, (round > 0).then(|| round.to_string().into()))?;
-        process.journal.commit(Command::new().put("count", Expect::Any, (round + 1).to_string())).await?;
+        process.journals[0].commit(Command::new().put("count", Expect::Any, (round + 1).to_string())).await?;
         process.stop().await;
     }
     Ok(())
@@ -50,7 +50,7 @@ async fn epochs(fixture: Arc<dyn Fixture>) -> Outcome {
     let mut before = 0;
     for round in 0..8 {
         let process = Process::start(&fixture, &clock).await?;
-        let epoch = process.journal.epoch();
+        let epoch = process.journals[0].epoch();
         holds("the epoch grows", epoch > before, (before, epoch))?;
         before = epoch;
         if round % 2 == 0 {
@@ -68,7 +68,7 @@ async fn clock_jumps(fixture: Arc<dyn Fixture>) -> Outcome {
     let sink = process.subscribe(subscription("s", "orders"), Start::Latest).await?;
     for round in 0..3 {
         process.clock.advance(Duration::from_secs(3600));
-        process.journal.commit(Command::new().put("a", Expect::Any, round.to_string())).await?;
+        process.journals[0].commit(Command::new().put("a", Expect::Any, round.to_string())).await?;
         process.publish(&topic, event(round.to_string(), "k")).await?;
         sink.expect(&round.to_string()).await?.done(&Attempt::default());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_backbone::catalogue::{ChangeError, Origin, TopicSpec};
 use tidegate_backbone::consume::Start;
-use tidegate_backbone::{Applied, Clock as _, ErrorKind, LogId, LogSpec, PartitionLog as _, Position, Record};
+use tidegate_backbone::{Applied, ErrorKind, LogId, LogSpec, PartitionLog as _, Position, Record};
 use tidegate_routing::topic::TopicName;
 use tidegate_schemas::event::{Data, Timestamp};
 use tidegate_schemas::limits::{self, Limits};
@@ -16,7 +16,7 @@ use super::table;
 use crate::clock::HeldClock;
 use crate::expect::{Failure, Outcome, holds, same};
 use crate::fixture::Fixture;
-use crate::process::{Process, event, event_of, events, ids, sized, subscription};
+use crate::process::{Process, environment, event, event_of, events, ids, records, sized, stamping, subscription};
 use crate::runner::Case;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -321,19 +321,26 @@ async fn dropped_receipts(fixture: Arc<dyn Fixture>) -> Outcome {
 }
 
 async fn times(fixture: Arc<dyn Fixture>) -> Outcome {
-    let process = Process::start(&fixture, &Arc::default()).await?;
-    let topic = process.topic("orders", 1).await?;
+    let clock = Arc::<HeldClock>::default();
+    // The adapter as it is: what it tells is what the case is about.
+    let log = fixture.open(&environment(&clock)).await?;
+    let id = LogId::Topic { topic: "orders".into(), partition: 0 };
+    log.create(LogSpec::from(id.clone())).await?;
+    let stamps = stamping(&fixture, &clock);
     let mut began = Vec::new();
     for n in 0..100 {
-        process.clock.advance(Duration::from_millis(n % 7));
-        began.push(process.clock.unix_milliseconds());
-        process.log.append(&topic.log(0), Record::Event(event(n.to_string(), "k"))).await?;
+        clock.advance(Duration::from_millis(n % 7));
+        began.push(stamps.unix_milliseconds());
+        log.append(&id, Record::Event(event(n.to_string(), "k"))).await?;
     }
     let mut before = 0;
-    for (stored, began) in process.records(&topic.log(0), Position::ZERO).await?.iter().zip(began) {
+    let stored = records(log.as_ref(), &id, Position::ZERO).await?;
+    same("events", stored.len(), began.len())?;
+    for (stored, began) in stored.iter().zip(began) {
         holds("a time is not before the publish", stored.appended_at >= began, (stored.appended_at, began))?;
         holds("times do not go back", stored.appended_at >= before, (stored.appended_at, before))?;
         before = stored.appended_at;
     }
-    Ok(())
+    let ended = stamps.unix_milliseconds();
+    holds("no time is after the reading", before <= ended, (before, ended))
 }

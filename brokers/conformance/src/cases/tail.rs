@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tidegate_backbone::{Clock as _, ErrorKind, LogId, LogSpec, PartitionLog, Position, Record, Tail};
+use tidegate_backbone::{ErrorKind, LogId, LogSpec, PartitionLog, Position, Record, Tail};
 
 use super::table;
 use crate::clock::HeldClock;
 use crate::expect::{Failure, Outcome, holds, same};
 use crate::fixture::Fixture;
-use crate::process::{environment, event, event_of, records, sized};
+use crate::process::{environment, event, event_of, records, sized, stamping};
 use crate::runner::Case;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -100,14 +100,15 @@ async fn inclusive(fixture: Arc<dyn Fixture>) -> Outcome {
 
 async fn time(fixture: Arc<dyn Fixture>) -> Outcome {
     let bench = bench(&fixture).await?;
+    let stamps = stamping(&fixture, &bench.clock);
     let mut began = Vec::new();
     for n in 0..40 {
         bench.clock.advance(Duration::from_millis(10 * (n % 3) as u64));
-        began.push(bench.clock.unix_milliseconds());
+        began.push(stamps.unix_milliseconds());
         bench.append(n..n + 1).await?;
     }
     bench.clock.advance(Duration::from_millis(50));
-    began.push(bench.clock.unix_milliseconds());
+    began.push(stamps.unix_milliseconds());
     for time in began {
         let position = bench.log.lookup(&bench.id, time).await?;
         let all = records(bench.log.as_ref(), &bench.id, Position::ZERO).await?;

@@ -1,0 +1,85 @@
+//! NATS keeps the contract: the suite of `tidegate-conformance`, on real servers of both ends of what is supported, with lanes
+//! of NATS.
+
+mod fixture;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidegate_backbone::BoxFuture;
+use tidegate_conformance::{Broker, Case, Faults, Need, Report, cases, run_with};
+
+use fixture::{Made, Part};
+
+const MET: [Need; 9] = [
+    Need::Reopen,
+    Need::Crash,
+    Need::Shared,
+    Need::Lane,
+    Need::Cut,
+    Need::Connection,
+    Need::Restart,
+    Need::Pause,
+    Need::Nodes,
+];
+
+/// Cases that do not run here.
+const LEFT_OUT: [(&str, &str); 3] = [
+    ("GRP-10", "each of thousands of retries opens a reader of its own, which takes minutes"),
+    ("RET-01", CLOCK),
+    ("RET-04", CLOCK),
+];
+const CLOCK: &str = "it moves the clock by hours, with which the lease of a slot ends for a moment";
+
+fn is_faulted(case: &Case) -> bool {
+    case.needs.iter().any(|need| need.is_fault())
+}
+
+/// Runs those cases on that server, each in a part of its own, and on servers of their own those that take it away.
+async fn run(server: &str, broker: &Broker, cases: &[Case]) -> Report {
+    let only = std::env::var("TIDEGATE_CASE").ok();
+    let faults = if only.is_some() { Faults::All } else { Faults::from_environment() };
+    let parts = AtomicU64::new(0);
+    let make = |case: &Case| -> BoxFuture<'_, Made> {
+        let needs = |need| case.needs.contains(&need);
+        if !is_faulted(case) && !needs(Need::Cut) {
+            let part = Part::of(broker.url(), parts.fetch_add(1, Ordering::Relaxed));
+            return Box::pin(async { Some(part) });
+        }
+        let server = if needs(Need::Nodes) { "nats3" } else { server };
+        Box::pin(Part::behind_proxies(server))
+    };
+    // What is asked of lanes is a matter of seconds, and is not asked while the others keep the machine busy.
+    let (lanes, others): (Vec<Case>, Vec<Case>) = cases.iter().partition(|case| case.needs.contains(&Need::Lane));
+    let report = run_with(&others, &MET, only.as_deref(), faults, make).await;
+    report.and(run_with(&lanes, &MET, only.as_deref(), faults, make).await)
+}
+
+fn assert_conforms(server: &str, report: &Report) {
+    let failures = report.failures();
+    assert!(failures.is_empty(), "{} cases failed on {server}:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_nats_conforms() {
+    let Some(broker) = Broker::start("nats").await else { return };
+    let mut cases = cases();
+    if std::env::var_os("TIDEGATE_CASE").is_some() {
+        assert_conforms("nats", &run("nats", &broker, &cases).await);
+        return;
+    }
+    let left_out = Report::left_out(&mut cases, &LEFT_OUT);
+    let report = run("nats", &broker, &cases).await.and(left_out);
+    assert_conforms("nats", &report);
+}
+
+/// The same without the faults that are not about lanes: they are met on the newest one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_nats_that_is_supported_conforms() {
+    let Some(broker) = Broker::start("nats-2.9").await else { return };
+    let mut cases = cases();
+    if std::env::var_os("TIDEGATE_CASE").is_none() {
+        let _told = Report::left_out(&mut cases, &LEFT_OUT);
+        cases.retain(|case| !is_faulted(case) || case.needs.contains(&Need::Lane));
+    }
+    assert_conforms("nats-2.9", &run("nats-2.9", &broker, &cases).await);
+}
