@@ -25,6 +25,8 @@ use crate::fixture::Fixture;
 
 /// Against hanging alone.
 const HANG: Duration = Duration::from_secs(60);
+/// Of events that are published without waiting in between: far below what the queue of any adapter holds.
+const PUBLISHED_AT_ONCE_BYTES: usize = 8 * 1024 * 1024;
 /// How long nothing must come. Too short a wait lets a case pass that should fail, never the other way round.
 const SILENCE: Duration = Duration::from_millis(60);
 
@@ -230,10 +232,15 @@ impl Process {
     /// Publishes many without waiting in between, and waits for all receipts.
     pub async fn publish_all(&self, topic: &Topic, events: Vec<Event>) -> Result<Vec<Receipt>, Failure> {
         let mut receipts = Vec::with_capacity(events.len());
-        // In parts that the queue of any adapter holds.
         let mut events = events.into_iter().peekable();
         while events.peek().is_some() {
-            let some: Vec<Event> = events.by_ref().take(1_000).collect();
+            // In parts that the queue of any adapter holds, however slow its disk: by their number and by their bytes.
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            while some.len() < 1_000 && bytes < PUBLISHED_AT_ONCE_BYTES {
+                let Some(event) = events.next() else { break };
+                bytes += event.bytes();
+                some.push(event);
+            }
             for receipt in self.publisher.publish_all(topic, some, HANG).await {
                 receipts.push(receipt?);
             }

@@ -100,19 +100,18 @@ impl Queue {
             // eighth of the queue.
             let event = matches!(operation, Operation::Append { kind: Kind::Event, .. });
             let reserve = |most: usize| if event { most - most / 8 } else { most };
-            let full = waiting.operations.len() >= reserve(self.records_max)
-                || (waiting.bytes + bytes > reserve(self.bytes_max) && !waiting.operations.is_empty());
+            let (records_max, bytes_max) = (reserve(self.records_max), reserve(self.bytes_max));
+            let full = waiting.operations.len() >= records_max
+                || (waiting.bytes + bytes > bytes_max && !waiting.operations.is_empty());
             // Trims and deletions are few and give space back, so they are always taken.
             let bounded = matches!(operation, Operation::Append { .. } | Operation::Create { .. });
             if full && bounded {
                 return Err(Error::new(
                     ErrorKind::Backpressure { retry_after: limits::APPEND_RETRY_AFTER },
                     format!(
-                        "{} appends with {} bytes wait for the disk, and no more than {} with {} bytes may",
+                        "{} appends with {} bytes wait for the disk, and no more than {records_max} with {bytes_max} bytes may",
                         waiting.operations.len(),
                         waiting.bytes,
-                        self.records_max,
-                        self.bytes_max
                     ),
                 ));
             }
