@@ -398,6 +398,8 @@ pub const NATS_RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 pub const NATS_COMMANDS: usize = 2_048;
 /// The headers of one record on NATS.
 pub const NATS_HEADERS_BYTES: usize = 64 * 1024;
+/// Logs whose names on a NATS server are remembered; beyond that they are put together anew.
+pub const NATS_TARGETS_KEPT: usize = 65_536;
 /// Records that a reader of NATS asks for at once.
 pub const NATS_PULL_RECORDS: usize = 512;
 /// The bytes of those, where no single record is larger.

@@ -413,7 +413,7 @@ impl Shared {
             all.extend(logs.into_iter().map(|id| LogInfo { id, begin: state.begin(), end: state.end(), bytes }));
         }
         for id in self.targets.attached() {
-            all.push(self.info(&self.targets.find(&id)?).await?);
+            all.push(self.info(&*self.targets.find(&id)?).await?);
         }
         all.sort_by(|left, right| left.id.cmp(&right.id));
         Ok(all)
@@ -452,7 +452,7 @@ impl PartitionLog for NatsBroker {
     }
 
     fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>> {
-        Box::pin(async move { self.shared.info(&self.shared.targets.find(id)?).await })
+        Box::pin(async move { self.shared.info(&*self.shared.targets.find(id)?).await })
     }
 
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
@@ -463,7 +463,7 @@ impl PartitionLog for NatsBroker {
             };
             let connection = &self.shared.connection;
             let record = encode(&record, connection.record_bytes_max, &self.shared.environment.memory)?;
-            Ok((self.appender.push(target.stream.clone(), subject, record)?, target))
+            Ok((self.appender.push(Arc::clone(&target), subject, record)?, target))
         });
         let connection = Arc::clone(&self.shared.connection);
         Box::pin(async move {
@@ -493,11 +493,11 @@ impl PartitionLog for NatsBroker {
 
     fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> BoxFuture<'_, Result<Position>> {
         let target = self.shared.targets.find(id);
-        Box::pin(async move { self.shared.lookup(&target?, unix_milliseconds).await })
+        Box::pin(async move { self.shared.lookup(&*target?, unix_milliseconds).await })
     }
 
     fn trim<'a>(&'a self, id: &'a LogId, before: Position) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.shared.trim(&self.shared.targets.find(id)?, before).await })
+        Box::pin(async move { self.shared.trim(&*self.shared.targets.find(id)?, before).await })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -1,6 +1,7 @@
 //! Appends on their way: queued where they are called, written in that order by one task, and answered by the server's
 //! acknowledgements, which come on one subscription.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use crate::connection::{Connection, names};
 use crate::error::{Refusal, closed, denied, misconfigured};
 use crate::record::Encoded;
+use crate::target::Target;
 
 /// How an append ended.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(crate) enum Outcome {
 struct Waiter {
     answer: oneshot::Sender<Outcome>,
     subject: Subject,
-    stream: String,
+    target: Arc<Target>,
     bytes: usize,
     /// The connection's generation when it was handed to the client; none while it waits.
     sent: Option<u64>,
@@ -82,9 +84,9 @@ pub(crate) struct Appender {
 }
 
 #[derive(Deserialize)]
-struct Acknowledgement {
-    #[serde(default)]
-    stream: String,
+struct Acknowledgement<'a> {
+    #[serde(borrow, default)]
+    stream: Cow<'a, str>,
     #[serde(default)]
     seq: u64,
     error: Option<Refusal>,
@@ -114,7 +116,12 @@ impl Appender {
     }
 
     /// Queues an append.
-    pub(crate) fn push(&self, stream: String, subject: String, record: Encoded) -> Result<oneshot::Receiver<Outcome>> {
+    pub(crate) fn push(
+        &self,
+        target: Arc<Target>,
+        subject: Subject,
+        record: Encoded,
+    ) -> Result<oneshot::Receiver<Outcome>> {
         if self.connection.is_closed() {
             return Err(closed());
         }
@@ -124,7 +131,6 @@ impl Appender {
         };
         let Encoded { headers, body, bytes } = record;
         let (answer, outcome) = oneshot::channel();
-        let subject = Subject::from(subject);
         let mut waiting = self.waiting.lock();
         if waiting.by_token.len() >= self.queue_records {
             return full("records");
@@ -141,7 +147,7 @@ impl Appender {
         waiting.next += 1;
         waiting.bytes += bytes;
         waiting.deadlines.push_back((Instant::now() + limits::NATS_ACK_TIMEOUT, token));
-        waiting.by_token.insert(token, Waiter { answer, subject, stream, bytes, sent: None });
+        waiting.by_token.insert(token, Waiter { answer, subject, target, bytes, sent: None });
         Ok(outcome)
     }
 
@@ -248,13 +254,13 @@ impl Appender {
         };
         match error {
             Some(refusal) => {
-                let action = format!("appending to the stream {}", waiter.stream);
+                let action = format!("appending to the stream {}", waiter.target.stream);
                 Outcome::Failed(refusal.error(&action, self.connection.record_bytes_max))
             }
-            None if stream != waiter.stream || seq == 0 => {
+            None if stream != waiter.target.stream || seq == 0 => {
                 let context = format!(
                     "the subject {} belongs to the stream {stream} and not to {}; give one of them another subject",
-                    waiter.subject, waiter.stream
+                    waiter.subject, waiter.target.stream
                 );
                 Outcome::Failed(misconfigured(context).outcome_unknown())
             }
@@ -277,7 +283,7 @@ impl Appender {
                     let said = denials.borrow_and_update().clone();
                     let waiters = self.waiting.lock().take_where(|waiter| names(&said, &waiter.subject));
                     for waiter in waiters {
-                        let action = format!("appending to the stream {}", waiter.stream);
+                        let action = format!("appending to the stream {}", waiter.target.stream);
                         let _ = waiter.answer.send(Outcome::Failed(denied(&action, &said)));
                     }
                 }
@@ -323,7 +329,7 @@ impl Appender {
             };
             let Some(waiter) = waiter else { continue };
             let error = match waiter.sent {
-                None => self.connection.down(&format!("appending to the stream {}", waiter.stream)),
+                None => self.connection.down(&format!("appending to the stream {}", waiter.target.stream)),
                 Some(_) => Error::new(
                     ErrorKind::Unknown,
                     format!(

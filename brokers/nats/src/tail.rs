@@ -23,7 +23,7 @@ use crate::target::Target;
 /// See the module.
 pub(crate) struct NatsTail {
     shared: Arc<Shared>,
-    target: Target,
+    target: Arc<Target>,
     /// Where the next record is looked for that the caller gets.
     position: Position,
     /// Where the next record is looked for that the server sends.
@@ -80,7 +80,7 @@ enum Taken {
 
 impl NatsTail {
     /// Begins to follow; an error where the position was trimmed or the log is not there.
-    pub(crate) async fn open(shared: Arc<Shared>, target: Target, from: Position) -> Result<Self> {
+    pub(crate) async fn open(shared: Arc<Shared>, target: Arc<Target>, from: Position) -> Result<Self> {
         let mut tail = Self {
             shared,
             target,

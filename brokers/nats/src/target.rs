@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_nats::Subject;
 use bytestring::ByteString;
 use parking_lot::RwLock;
 use tidegate_backbone::{LogId, Result};
+use tidegate_schemas::limits;
 
 use crate::api::Stream;
 use crate::error::{misconfigured, not_found};
@@ -17,7 +19,7 @@ pub(crate) struct Target {
     pub(crate) id: LogId,
     pub(crate) stream: String,
     /// Where it is written; none where nobody can say which subject that is.
-    pub(crate) subject: Option<String>,
+    pub(crate) subject: Option<Subject>,
     /// Which of the stream's messages are of it; none where all are.
     pub(crate) filter: Option<String>,
     /// Whether somebody else made it.
@@ -53,37 +55,54 @@ struct Attached {
 pub(crate) struct Targets {
     pub(crate) names: Names,
     attached: RwLock<HashMap<ByteString, Arc<Attached>>>,
+    /// What was found before: names are put together once, and not for each append.
+    found: RwLock<HashMap<LogId, Arc<Target>>>,
 }
 
 impl Targets {
     pub(crate) fn new(names: Names) -> Self {
-        Self { names, attached: RwLock::default() }
+        Self { names, attached: RwLock::default(), found: RwLock::default() }
     }
 
     /// Where a log is, whether it exists or not.
     ///
     /// # Errors
     /// [`tidegate_backbone::ErrorKind::NotFound`] for a partition that an attached topic does not have.
-    pub(crate) fn find(&self, id: &LogId) -> Result<Target> {
+    pub(crate) fn find(&self, id: &LogId) -> Result<Arc<Target>> {
+        if let Some(found) = self.found.read().get(id) {
+            return Ok(Arc::clone(found));
+        }
+        // Attaching and detaching wait until it is in its place, and then it is forgotten.
+        let attached = self.attached.read();
+        let target = Arc::new(self.look(id, &attached)?);
+        let mut found = self.found.write();
+        if found.len() >= limits::NATS_TARGETS_KEPT {
+            found.clear();
+        }
+        found.insert(id.clone(), Arc::clone(&target));
+        Ok(target)
+    }
+
+    fn look(&self, id: &LogId, attached: &HashMap<ByteString, Arc<Attached>>) -> Result<Target> {
         let LogId::Topic { topic, partition } = id else {
             let (stream, subject) = self.names.single(id).ok_or_else(|| not_found(id))?;
-            return Ok(Target { id: id.clone(), stream, subject: Some(subject), filter: None, attached: false });
+            let subject = Some(Subject::from(subject));
+            return Ok(Target { id: id.clone(), stream, subject, filter: None, attached: false });
         };
-        let attached = self.attached.read().get(topic).cloned();
-        let Some(attached) = attached else {
+        let Some(attached) = attached.get(topic) else {
             let subject = self.names.topic_subject(topic, *partition);
             let stream = self.names.topic_stream(topic);
             return Ok(Target {
                 id: id.clone(),
                 stream,
                 filter: Some(subject.clone()),
-                subject: Some(subject),
+                subject: Some(Subject::from(subject)),
                 attached: false,
             });
         };
         let at = *partition as usize;
         let filter = attached.filters.get(at).cloned().ok_or_else(|| not_found(id))?;
-        let subject = attached.subjects.get(at).cloned().flatten();
+        let subject = attached.subjects.get(at).cloned().flatten().map(Subject::from);
         Ok(Target { id: id.clone(), stream: attached.stream.clone(), subject, filter: Some(filter), attached: true })
     }
 
@@ -112,13 +131,17 @@ impl Targets {
             return Err(misconfigured(format!("the stream {} is attached to a topic without a name", config.name)));
         }
         let count = u32::try_from(attached.filters.len()).unwrap_or(u32::MAX);
-        self.attached.write().insert(ByteString::from(to), Arc::new(attached));
+        let mut all = self.attached.write();
+        all.insert(ByteString::from(to), Arc::new(attached));
+        self.found.write().clear();
         Ok(count)
     }
 
     /// Lets go of an attached topic; whether it was one.
     pub(crate) fn detach(&self, topic: &str) -> bool {
-        self.attached.write().remove(topic).is_some()
+        let mut all = self.attached.write();
+        self.found.write().clear();
+        all.remove(topic).is_some()
     }
 
     /// Whether that topic is somebody else's.

@@ -32,13 +32,18 @@ pub(super) async fn run(
     let log = || Arc::clone(&opened.log);
     let catalogue = Catalogue::open(log(), Arc::new(journals[0].clone()), &environment).await?;
     let consume = Consume::start(log(), Arc::clone(&catalogue), slots, environment.child(), Arc::new(Silent)).await?;
-    for slot in delivery_slots(slots) {
-        consume.acquire(journals[slot as usize].clone()).await?;
-    }
     let publisher = Publisher::new(log(), catalogue);
     let topic = topic(&consume, "bench.published").await?;
     let bare = bare::open(&arguments.backbone, &opened, "published").await?;
-    publishes(arguments, &publisher, &topic, &*bare).await?;
+    publishes(arguments, &publisher, &topic, &*bare, "published").await?;
+
+    // From now on every event is read again as well: routed, and written into the index of what became of it.
+    for slot in delivery_slots(slots) {
+        consume.acquire(journals[slot as usize].clone()).await?;
+    }
+    let topic = self::topic(&consume, "bench.routed").await?;
+    let bare = bare::open(&arguments.backbone, &opened, "routed").await?;
+    publishes(arguments, &publisher, &topic, &*bare, "published and routed").await?;
 
     let topic = self::topic(&consume, "bench.delivered").await?;
     let bare = bare::open(&arguments.backbone, &opened, "delivered").await?;
@@ -77,6 +82,7 @@ async fn publishes(
     publisher: &Publisher,
     topic: &Arc<Topic>,
     bare: &dyn Bare,
+    name: &str,
 ) -> Result<(), Failure> {
     let operations =
         [bare.append(Record::Event(event(0)?)), publish(publisher, topic), bare.append(Record::Event(event(0)?))];
@@ -88,7 +94,7 @@ async fn publishes(
         }
     }
     let head = format!("{} in flight", arguments.depth);
-    show(&head, ["appended by the client library", "published", "appended by the client library, again"], &figures);
+    show(&head, ["appended by the client library", name, "appended by the client library, again"], &figures);
     Ok(())
 }
 
