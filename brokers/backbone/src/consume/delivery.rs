@@ -126,7 +126,7 @@ impl Delivery {
             if counts {
                 progress.retry(taken.lane, &taken, began_at, due);
             } else {
-                // Behind others, so that the next probe is another event.
+                // Behind all others, so that the next probe is another event.
                 progress.release_last(taken.lane, taken);
             }
         });

@@ -67,8 +67,9 @@ pub(crate) enum Choice {
     RetriesFirst,
     /// One that did not fail before.
     New,
-    /// Either in turn: if only those that failed before were tried on a sink that fails, a few events that never succeed
-    /// would keep all others from showing that it is well.
+    /// Either in turn, and none again before every other lane that is ready had its turn: if only those that failed before
+    /// were tried on a sink that fails, or some more often than others, a few events that never succeed would keep all
+    /// others from showing that it is well.
     Probe,
 }
 
@@ -188,6 +189,8 @@ pub(crate) struct Progress {
     ready: VecDeque<LaneKey>,
     /// Lanes whose next event has.
     again: VecDeque<LaneKey>,
+    /// Lanes that were probed and wait for all others to be, each with whether its next event has failed before.
+    probed: VecDeque<(LaneKey, bool)>,
     waiting: BTreeSet<(u64, LaneKey)>,
     open: BTreeSet<Position>,
     behind: usize,
@@ -316,12 +319,12 @@ impl Progress {
 
     /// Whether [`Progress::take`] is worth a call.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty() || !self.again.is_empty()
+        !self.ready.is_empty() || !self.again.is_empty() || !self.probed.is_empty()
     }
 
     /// Whether an event is ready that has failed before.
     pub(crate) fn has_retry(&self) -> bool {
-        !self.again.is_empty()
+        !self.again.is_empty() || self.probed.iter().any(|(_, failed)| *failed)
     }
 
     /// Hands out the next event of that choice, if there is one.
@@ -362,18 +365,23 @@ impl Progress {
     }
 
     fn next_ready(&mut self, choice: Choice) -> Option<LaneKey> {
-        let new_first = match choice {
-            Choice::RetriesFirst => false,
-            Choice::New => return self.ready.pop_front(),
+        if choice != Choice::Probe {
+            for (key, failed) in std::mem::take(&mut self.probed) {
+                if failed { &mut self.again } else { &mut self.ready }.push_back(key);
+            }
+        }
+        match choice {
+            Choice::RetriesFirst => self.again.pop_front().or_else(|| self.ready.pop_front()),
+            Choice::New => self.ready.pop_front(),
             Choice::Probe => {
                 self.probed_new = !self.probed_new;
-                self.probed_new
+                let next = if self.probed_new {
+                    self.ready.pop_front().or_else(|| self.again.pop_front())
+                } else {
+                    self.again.pop_front().or_else(|| self.ready.pop_front())
+                };
+                next.or_else(|| self.probed.pop_front().map(|(key, _)| key))
             }
-        };
-        if new_first {
-            self.ready.pop_front().or_else(|| self.again.pop_front())
-        } else {
-            self.again.pop_front().or_else(|| self.ready.pop_front())
         }
     }
 
@@ -509,10 +517,9 @@ impl Progress {
         self.put_back(key, taken);
     }
 
-    /// The event that was taken is handed out again as it was, after those of other lanes that are ready.
+    /// The event that was taken as a probe is handed out again as it was, after those of all other lanes that are ready.
     pub(crate) fn release_last(&mut self, key: LaneKey, taken: Taken) {
-        let queue = if taken.attempts > 0 { &mut self.again } else { &mut self.ready };
-        queue.push_back(key);
+        self.probed.push_back((key, taken.attempts > 0));
         self.put_back(key, taken);
     }
 

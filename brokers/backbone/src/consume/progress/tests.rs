@@ -388,3 +388,48 @@ fn retries_go_out_only_where_they_may() {
     assert_eq!(position(world.progress.take(Choice::New)), Some(2));
     assert_eq!(position(world.progress.take(Choice::New)), None);
 }
+
+#[test]
+fn probes_go_round_all_lanes_whether_they_failed_before_or_not() {
+    // Nine that have failed and three that have not: taken in turn alone, the three would be tried three times as often.
+    let mut world = World::new((0..14).map(Some).collect());
+    for _ in 0..12 {
+        world.offer();
+    }
+    for _ in 0..9 {
+        world.take();
+        world.run(&Step::Retry(0, 0));
+    }
+    loop {
+        world.loads = world.progress.due(world.now, 9);
+        if world.loads.is_empty() {
+            break;
+        }
+        while !world.loads.is_empty() {
+            world.load();
+        }
+    }
+    let probe = |progress: &mut Progress| {
+        let taken = progress.take(Choice::Probe).unwrap();
+        let (position, attempts) = (taken.position.0, taken.attempts);
+        progress.release_last(taken.lane, taken);
+        assert_eq!(attempts, u32::from(position < 9), "a probe that fails counts nothing");
+        position
+    };
+    for round in 0..3 {
+        let probed: BTreeSet<u64> = (0..12).map(|_| probe(&mut world.progress)).collect();
+        assert_eq!(probed.len(), 12, "round {round}");
+    }
+    // What comes amid a round has its turn before any has another one.
+    world.offer();
+    assert_eq!(probe(&mut world.progress), 12);
+    // Once the sink is well, retries go first again, and where they may not go they wait.
+    assert!(world.progress.has_retry());
+    world.offer();
+    let new: BTreeSet<u64> =
+        std::iter::from_fn(|| world.progress.take(Choice::New)).map(|taken| taken.position.0).collect();
+    assert_eq!(new, BTreeSet::from([9, 10, 11, 12, 13]));
+    let again: BTreeSet<u64> =
+        std::iter::from_fn(|| world.progress.take(Choice::RetriesFirst)).map(|taken| taken.position.0).collect();
+    assert_eq!(again, (0..9).collect());
+}
