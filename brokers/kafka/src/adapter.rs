@@ -241,9 +241,15 @@ impl KafkaBroker {
             closed,
         });
         let pulse = Arc::downgrade(&shared);
-        let closed = shared.closed.clone();
+        let (closed, stopping) = (shared.closed.clone(), environment.stopping().clone());
         environment.spawn(async move {
-            while tokio::time::timeout(PULSE_INTERVAL, closed.cancelled()).await.is_err() {
+            loop {
+                tokio::select! {
+                    () = closed.cancelled() => return,
+                    // Whoever stops the environment waits for this task, and may close the broker only afterwards.
+                    () = stopping.cancelled() => return,
+                    () = tokio::time::sleep(PULSE_INTERVAL) => {}
+                }
                 match pulse.upgrade() {
                     Some(shared) => shared.pulse().await,
                     None => return,

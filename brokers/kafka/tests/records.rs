@@ -295,3 +295,14 @@ async fn credentials_and_permissions_are_told() {
     assert_eq!(read(&broker, &log, Position::ZERO).await.len(), 1);
     broker.close().await;
 }
+
+/// A process may stop what runs for it before it closes the broker, and must not wait for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_for_a_broker_ends_with_its_environment() {
+    let Some(server) = shared().await else { return };
+    let (broker, environment) = open(server.url(), "ends").await;
+    let log = topic(&broker, "orders").await;
+    broker.append(&log, Record::Event(event("1"))).await.unwrap();
+    assert!(environment.stop(HANG).await, "something runs on");
+    broker.close().await;
+}
