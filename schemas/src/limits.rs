@@ -455,6 +455,10 @@ pub const KAFKA_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const KAFKA_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A message between nodes on a lane of Kafka.
 pub const KAFKA_LANE_MESSAGE_BYTES: usize = 512 * 1024;
+/// Messages between gateways that wait for the broker to take them.
+pub const KAFKA_LANE_QUEUE: usize = 4_096;
+/// Their bytes.
+pub const KAFKA_LANE_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Partitions of the topic of the lanes on Kafka: one for what is broadcast, the others for nodes.
 pub const KAFKA_LANES: i32 = 17;
 /// What one page that is read back looks at in each partition; a filter that lets little pass ends it there.

@@ -200,8 +200,13 @@ impl KafkaBroker {
             }
         };
         let batch_bytes = topics.batch_bytes;
-        let bounds = (options.queue_records, options.queue_bytes, batch_bytes);
-        let producer = |purpose| Producer::new(options.client(purpose), bounds, health, calls);
+        let producer = |purpose| {
+            let (records, bytes) = match purpose {
+                Purpose::WriteLanes => (limits::KAFKA_LANE_QUEUE, limits::KAFKA_LANE_QUEUE_BYTES),
+                _ => (options.queue_records, options.queue_bytes),
+            };
+            Producer::new(options.client(purpose), (records, bytes, batch_bytes), health, calls)
+        };
         let readers = |purpose| Readers::new(options.client(purpose), health).map(Arc::new);
         let closed = CancellationToken::new();
         let shared = Arc::new(Shared {

@@ -227,11 +227,12 @@ impl Options {
                 set("message.timeout.ms", "10000");
             }
             Purpose::WriteLanes => {
-                // A message is repeated by whoever waits for its answer; the client would change their order.
+                // A message is repeated by whoever waits for its answer; the client would change their order. A busy machine may
+                // take seconds for all that waits at once, and what comes too late does no harm.
                 set("acks", "1");
                 set("linger.ms", "0");
                 set("message.send.max.retries", "0");
-                set("message.timeout.ms", "3000");
+                set("message.timeout.ms", "10000");
             }
             Purpose::ReadTopics | Purpose::ReadSlots | Purpose::ReadLanes => {
                 // The name of a group is asked for, though none is ever joined: partitions are assigned by hand.
