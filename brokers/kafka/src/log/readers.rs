@@ -75,7 +75,9 @@ impl Reader {
         Arc::clone(&self.consumer)
     }
 
-    /// The offset behind everything that was taken out of the queue, places without a record among it.
+    /// The offset behind everything that was taken out of the queue, places without a record among it; none before the first.
+    /// The client forgets where a former reader stood when it stops reading for it, which is done before it begins anew: both
+    /// are asked of one thread of the client, which does them in that order.
     pub(crate) fn offset(&self) -> Option<u64> {
         let positions = self.consumer.position().ok()?;
         let element = positions.find_partition(&self.place.0, self.place.1)?;

@@ -22,9 +22,6 @@ use crate::record::decode;
 /// which the client tells nothing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often it is looked, a millisecond apart, whether the client has forgotten the reader before.
-const OWN_OFFSET_LOOKS: u32 = 100;
-
 /// What a tail needs beside its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
@@ -52,8 +49,6 @@ pub(crate) struct KafkaTail {
     trouble: Option<Code>,
     /// Whether the position is known to be behind all that was fetched.
     settled: bool,
-    /// Whether the offset that the client tells is this reader's, and not left from one that read the log before.
-    own_offset: bool,
 }
 
 /// Why a log cannot be read from there.
@@ -82,7 +77,6 @@ impl KafkaTail {
             held: None,
             trouble: None,
             settled: true,
-            own_offset: false,
         };
         tail.attend().await?;
         Ok(tail)
@@ -92,7 +86,6 @@ impl KafkaTail {
     async fn attend(&mut self) -> Result<()> {
         if self.reader.is_none() {
             self.held = None;
-            self.own_offset = false;
             let opened = self.source.readers.open(self.place.clone(), self.fetched, &self.wake).await?;
             let consumer = opened.is_new.then(|| opened.consumer());
             self.reader = Some(opened);
@@ -103,17 +96,6 @@ impl KafkaTail {
                     Ok(())
                 });
                 find.await?;
-            }
-        }
-        // A consumer that has read the log before tells where that reader stood, until it has begun anew: to take that for
-        // places without a record would skip records.
-        for _ in 0..OWN_OFFSET_LOOKS {
-            if self.own_offset || !self.may_pass_over() {
-                break;
-            }
-            self.own_offset = self.reader.as_ref().is_some_and(|reader| reader.offset().is_none());
-            if !self.own_offset {
-                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
         Ok(())
@@ -137,7 +119,6 @@ impl KafkaTail {
                         continue;
                     }
                     self.fetched = offset + 1;
-                    self.own_offset = true;
                     if offset < self.position {
                         continue;
                     }
@@ -162,9 +143,6 @@ impl KafkaTail {
     /// Moves over places that hold no record; gives whether it did.
     fn pass_over(&mut self) -> bool {
         self.settled = true;
-        if !self.own_offset {
-            return false;
-        }
         let Some(offset) = self.reader.as_ref().and_then(Reader::offset) else { return false };
         self.fetched = self.fetched.max(offset);
         let moved = offset > self.position;
