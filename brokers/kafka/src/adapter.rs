@@ -412,6 +412,13 @@ impl Shared {
         self.open()?;
         let (topic, partition) = self.place(id);
         let log: Arc<str> = id.to_string().into();
+        // What the client is given while it has no connection it may send at any later moment: of that nobody could say
+        // whether it was stored. Whoever publishes is told at once, and tries again; a slot's owner waits in any case.
+        if matches!(id, LogId::Topic { .. })
+            && let Some(reason) = self.health.unreachable()
+        {
+            return Err(Error::new(ErrorKind::Unavailable, format!("an append to {log} was not begun: {reason}")));
+        }
         let encoded = encode(record, self.capability.record_bytes_max, &self.memory)?;
         let place = (topic, partition);
         self.sizes.saw(&place, 1, encoded.bytes);

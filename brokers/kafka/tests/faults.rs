@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +15,16 @@ use tidegate_kafka::KafkaBroker;
 /// What was acknowledged: the event, and where.
 type Acknowledged = BTreeMap<Position, String>;
 
-/// Appends one after the other until told to stop; gives what was acknowledged.
-async fn append(broker: Arc<KafkaBroker>, log: LogId, stop: tokio_util::sync::CancellationToken) -> Acknowledged {
-    let mut acknowledged = Acknowledged::new();
+/// What was told as not stored.
+type Refused = BTreeSet<String>;
+
+/// Appends one after the other until told to stop; gives what was acknowledged, and what was refused.
+async fn append(
+    broker: Arc<KafkaBroker>,
+    log: LogId,
+    stop: tokio_util::sync::CancellationToken,
+) -> (Acknowledged, Refused) {
+    let (mut acknowledged, mut refused) = (Acknowledged::new(), Refused::new());
     let mut n = 0;
     while !stop.is_cancelled() {
         // Several at once, so that some are under way whenever it happens.
@@ -29,16 +36,28 @@ async fn append(broker: Arc<KafkaBroker>, log: LogId, stop: tokio_util::sync::Ca
                 Ok(appended) => {
                     acknowledged.insert(appended.position.expect("Kafka tells positions"), id);
                 }
-                Err(error) => assert_eq!(error.applied(), Applied::Unknown, "{error}"),
+                Err(error) if error.applied() == Applied::No => {
+                    assert_eq!(error.kind(), &ErrorKind::Unavailable, "{error}");
+                    refused.insert(id);
+                }
+                Err(_) => {}
             }
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    acknowledged
+    (acknowledged, refused)
 }
 
-/// What a tail gave, against what was acknowledged and what a fresh reader finds.
-fn verify(acknowledged: &Acknowledged, followed: &Acknowledged, stored: &Acknowledged) -> Result<(), String> {
+/// What a tail gave, against what was acknowledged or refused and what a fresh reader finds.
+fn verify(
+    acknowledged: &Acknowledged,
+    refused: &Refused,
+    followed: &Acknowledged,
+    stored: &Acknowledged,
+) -> Result<(), String> {
+    if let Some(id) = stored.values().find(|id| refused.contains(*id)) {
+        return Err(format!("event {id} was told as not stored, and is there"));
+    }
     for (position, id) in acknowledged {
         if stored.get(position) != Some(id) {
             return Err(format!("event {id} was acknowledged at {position}, where {:?} stands", stored.get(position)));
@@ -88,7 +107,7 @@ async fn through(url: &str, name: &str, fault: impl AsyncFnOnce()) {
     let before = eventually(&broker, &log).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     stop.cancel();
-    let acknowledged = tokio::time::timeout(HANG, appends).await.expect("appends end").unwrap();
+    let (acknowledged, refused) = tokio::time::timeout(HANG, appends).await.expect("appends end").unwrap();
     assert!(acknowledged.keys().next_back() > Some(&before), "nothing was acknowledged after the fault");
     end.send_replace(Some(broker.info(&log).await.unwrap().end));
     let followed = tokio::time::timeout(HANG, follows).await.expect("the tail gets to the end").unwrap();
@@ -97,13 +116,15 @@ async fn through(url: &str, name: &str, fault: impl AsyncFnOnce()) {
         .iter()
         .map(|stored| (stored.position, id(stored).to_owned()))
         .collect();
-    assert_eq!(verify(&acknowledged, &followed, &stored), Ok(()));
-    // The control: the same check finds a record that is gone, and a tail that left one out.
-    let (some, _) = acknowledged.iter().next().expect("something was acknowledged");
+    assert_eq!(verify(&acknowledged, &refused, &followed, &stored), Ok(()));
+    // The control: the same check finds a record that is gone, a tail that left one out, and a refusal that was none.
+    let (some, some_id) = acknowledged.iter().next().expect("something was acknowledged");
     let mut less = stored.clone();
     less.remove(some);
-    assert!(verify(&acknowledged, &less, &less).is_err(), "a lost record must be found");
-    assert!(verify(&acknowledged, &less, &stored).is_err(), "a gap must be found");
+    assert!(verify(&acknowledged, &refused, &less, &less).is_err(), "a lost record must be found");
+    assert!(verify(&acknowledged, &refused, &less, &stored).is_err(), "a gap must be found");
+    let wrong = Refused::from([some_id.clone()]);
+    assert!(verify(&acknowledged, &wrong, &followed, &stored).is_err(), "a refusal of what is stored must be found");
     broker.close().await;
 }
 
