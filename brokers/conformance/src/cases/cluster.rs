@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tidegate_backbone::slot::placement::delivery_slots;
-use tidegate_backbone::slot::{Command, CommandId, CommitError, Expect, Journal};
+use tidegate_backbone::slot::{Command, CommandId, CommitError, Expect, Journal, SlotHandle};
 
 use super::table;
 use crate::cluster::{Cluster, Node};
@@ -43,6 +43,22 @@ fn put(key: &str, expect: Expect, value: impl Into<Bytes>) -> Command {
 /// The last slot: one in which work is done.
 fn last(cluster: &Cluster) -> u32 {
     cluster.nodes[0].claims.slots() - 1
+}
+
+/// The slot as a process sees it that has followed all that was committed by now: it reads for itself, a while behind.
+async fn followed(node: &Node, slot: u32) -> Result<Arc<dyn SlotHandle>, Failure> {
+    let handle = node.slot(slot);
+    let barrier = async {
+        loop {
+            match handle.commit(Command::new()).await {
+                Err(CommitError::Unknown { .. } | CommitError::Unavailable { .. }) => {}
+                result => return result.map(|_| ()),
+            }
+        }
+    };
+    let passed = tokio::time::timeout(Duration::from_secs(60), barrier).await;
+    passed.map_err(|_| Failure("expected that a process can follow a slot".into()))??;
+    Ok(handle)
 }
 
 async fn joins(fixture: Arc<dyn Fixture>) -> Outcome {
@@ -213,7 +229,7 @@ async fn flapping_commits(fixture: Arc<dyn Fixture>) -> Outcome {
     same("commits", committed?, 60)?;
     cluster.settled().await?;
     for node in &cluster.nodes {
-        same("keys", node.slot(slot).scan(b"k").len(), 60)?;
+        same("keys", followed(node, slot).await?.scan(b"k").len(), 60)?;
     }
     cluster.stop().await;
     Ok(())
@@ -268,7 +284,7 @@ async fn leaves(fixture: Arc<dyn Fixture>) -> Outcome {
         holds("it acts nowhere", !node.acts(), ())?;
         cluster.settled().await?;
     }
-    same("commits", cluster.nodes[0].slot(slot).scan(b"").len(), 40)?;
+    same("commits", followed(&cluster.nodes[0], slot).await?.scan(b"").len(), 40)?;
     cluster.stop().await;
     Ok(())
 }
@@ -312,7 +328,7 @@ async fn cut_off(fixture: Arc<dyn Fixture>) -> Outcome {
     other.commit(put("a", Expect::Revision(head.revision), "2")).await?;
     back(&cluster, owner).await?;
     for node in &cluster.nodes {
-        same("value", node.slot(slot).get(b"a").map(|head| head.value), Some("2".into()))?;
+        same("value", followed(node, slot).await?.get(b"a").map(|head| head.value), Some("2".into()))?;
     }
     cluster.stop().await;
     Ok(())
