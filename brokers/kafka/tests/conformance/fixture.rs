@@ -19,7 +19,7 @@ pub(crate) struct Share {
 pub(crate) type Made = Option<Arc<dyn Fixture>>;
 
 impl Share {
-    fn new(url: &str, name: &str, linked: Option<Linked>) -> Arc<dyn Fixture> {
+    fn make(url: &str, name: &str, linked: Option<Linked>) -> Arc<dyn Fixture> {
         let mut options = Options::from_url(url).expect("the script prints URLs");
         options.namespace = format!("conformance.{name}");
         options.topic_prefix = format!("{name}.");
@@ -30,27 +30,39 @@ impl Share {
 
     /// Of a broker that others use.
     pub(crate) fn of(url: &str, name: &str) -> Arc<dyn Fixture> {
-        Self::new(url, name, None)
+        Self::make(url, name, None)
     }
 
     /// A broker of its own, with a proxy before each node.
     pub(crate) async fn behind_proxies(broker: &str, name: &str) -> Made {
         let linked = Linked::start(broker).await?;
-        Some(Self::new(&linked.url(), name, Some(linked)))
+        Some(Self::make(&linked.url(), name, Some(linked)))
     }
 
     async fn client(&self, environment: &Environment) -> Result<Arc<KafkaBroker>> {
-        KafkaBroker::open(self.options.clone(), environment).await
+        let client = KafkaBroker::open(self.options.clone(), environment).await?;
+        self.clients.lock().push(Arc::clone(&client));
+        Ok(client)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // Most cases end amid their work. What runs on must not keep the broker busy for those that come.
+        for client in std::mem::take(self.clients.get_mut()) {
+            drop(Environment::system().spawn(async move { client.abort().await }));
+        }
     }
 }
 
 impl Fixture for Share {
     fn open<'a>(&'a self, environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn PartitionLog>>> {
-        Box::pin(async move {
-            let client = self.client(environment).await?;
-            self.clients.lock().push(Arc::clone(&client));
-            Ok(client as Arc<dyn PartitionLog>)
-        })
+        Box::pin(async move { Ok(self.client(environment).await? as Arc<dyn PartitionLog>) })
+    }
+
+    /// Topics of ours have the time of the broker, which runs on this machine.
+    fn stamps_by_the_machine(&self) -> bool {
+        true
     }
 
     fn open_lane<'a>(&'a self, environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn Lane>>> {
