@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidegate_backbone::{Environment, LogId, PartitionLog, Position, Record, Stored};
+use tidegate_backbone::{Environment, ErrorKind, LogId, PartitionLog, Position, Record, Result, Stored};
 use tidegate_nats::{NatsBroker, Options};
 use tidegate_schemas::Event;
 
 /// Against hanging alone.
 const HANG: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_millis(50);
 
 /// Options of a part of the server that no other test uses.
 fn options(url: &str) -> Options {
@@ -52,10 +53,23 @@ fn id_of(stored: &Stored) -> String {
     }
 }
 
+/// What is answered; a stream whose leader died has none for a while, and is asked again.
+async fn patiently<T, F: Future<Output = Result<T>>>(mut ask: impl FnMut() -> F) -> T {
+    let asked = async {
+        loop {
+            match ask().await {
+                Err(error) if *error.kind() == ErrorKind::Unavailable => tokio::time::sleep(STEP).await,
+                answered => break answered.expect("the log is there"),
+            }
+        }
+    };
+    tokio::time::timeout(HANG, asked).await.expect("a stream gets a leader again")
+}
+
 /// The records from a position to the end as it is now.
 async fn read(log: &dyn PartitionLog, id: &LogId, from: Position) -> Vec<Stored> {
-    let end = log.info(id).await.expect("the log is there").end;
-    let mut tail = log.tail(id, from).await.expect("the position is there");
+    let end = patiently(|| log.info(id)).await.end;
+    let mut tail = patiently(|| log.tail(id, from)).await;
     let mut records = Vec::new();
     while tail.position() < end {
         let batch = tokio::time::timeout(HANG, tail.next(256 * 1024)).await.expect("records before the end");
