@@ -21,6 +21,7 @@
 //! | gap-free | a [`Tail`] gives every record from its start on, once, in order; a start that was trimmed is [`ErrorKind::PositionLost`], never a silent jump |
 //! | bounded | an adapter queues no more than its options say; beyond that an append is refused with [`ErrorKind::Backpressure`] |
 //! | honest | an append whose fate is not known fails with [`Applied::Unknown`]; it may appear later, anywhere behind the end known at the time of the call, or never |
+//! | counted | [`PartitionLog::count`] is exact on every broker that can count the records of a log; elsewhere it is never too few |
 //! | detected | lost or damaged records are [`ErrorKind::DataLoss`], never skipped in silence |
 //!
 //! Not promised: positions without gaps, order between logs, deduplication of appends, an upper bound of the time that

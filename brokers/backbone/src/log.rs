@@ -213,6 +213,16 @@ pub trait PartitionLog: Send + Sync + fmt::Debug {
     /// What is known of one log; its end is linearizable with appends.
     fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>>;
 
+    /// How many records stand at that position or behind it. Where positions have no gaps that is the way to the end, which is
+    /// what is given here. An adapter whose broker leaves positions out gives what its broker counts, or this where that
+    /// counts nothing: then there are no more records than that.
+    fn count<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let info = self.info(id).await?;
+            Ok(info.end.0.saturating_sub(from.max(info.begin).0))
+        })
+    }
+
     /// Appends a record. It is queued when this is called, not when the future is first polled: calls made one after the
     /// other keep their order. Dropping the future does not undo it.
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>>;

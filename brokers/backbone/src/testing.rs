@@ -73,6 +73,7 @@ struct Logs {
     late: Vec<(LogId, Record)>,
     time: u64,
     gaps: bool,
+    counts_positions: bool,
 }
 
 /// What all clients share.
@@ -110,6 +111,12 @@ impl MemoryBroker {
     /// One that leaves out a position of a topic's log around each record, as brokers do that count more than records.
     pub fn with_gaps(self) -> Self {
         self.logs.lock().gaps = true;
+        self
+    }
+
+    /// One that counts positions for records, as a broker does that cannot count.
+    pub fn that_counts_positions(self) -> Self {
+        self.logs.lock().counts_positions = true;
         self
     }
 
@@ -374,6 +381,16 @@ impl PartitionLog for MemoryLog {
             let logs = self.broker.logs.lock();
             let found = logs.logs.get(id).map(|contents| info(id, contents));
             found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{id} does not exist")))
+        })
+    }
+
+    fn count<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let info = self.info(id).await?;
+            if self.broker.logs.lock().counts_positions {
+                return Ok(info.end.0.saturating_sub(from.max(info.begin).0));
+            }
+            Ok(self.broker.records(id).iter().filter(|stored| stored.position >= from).count() as u64)
         })
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidegate_backbone::{Clock, Environment};
 
-/// A clock that stands still until it is moved. It begins in November 2023, as every run of a case does.
+/// A wall clock that stands still until it is moved. It begins in November 2023, as every run of a case does. The time since
+/// the machine booted is the machine's: leases and silences are not a case's to hold.
 #[derive(Debug)]
 pub struct HeldClock {
     machine: Arc<dyn Clock>,
@@ -64,23 +65,6 @@ impl HeldClock {
 impl Clock for HeldClock {
     fn unix_milliseconds(&self) -> u64 {
         self.moves.lock().last().map_or(BEGIN, |last| last.held)
-    }
-
-    fn since_boot(&self) -> Duration {
-        Duration::from_millis(self.unix_milliseconds())
-    }
-}
-
-/// A wall clock that a case holds, over the machine's time since it was started: leases and silences go on.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) wall: Arc<HeldClock>,
-    pub(crate) machine: Arc<dyn Clock>,
-}
-
-impl Clock for Running {
-    fn unix_milliseconds(&self) -> u64 {
-        self.wall.unix_milliseconds()
     }
 
     fn since_boot(&self) -> Duration {

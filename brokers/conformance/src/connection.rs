@@ -127,6 +127,13 @@ impl PartitionLog for Connection {
         })
     }
 
+    fn count<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            reads(&self.link).await?;
+            self.inner.count(id, from).await
+        })
+    }
+
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
         let mut held = self.held.lock();
         let link = *self.link.borrow();

@@ -44,7 +44,8 @@ type Columns = BTreeMap<String, Column>;
 
 /// Writes the column of a run to `target/conformance`, and under `TIDEGATE_REWRITE=1` into the document; gives where the
 /// document differs from the run, and where the run is not whole: every case stands in it once, those that the backbone's tests
-/// leave out with their reason ([`Report::left_out`]). What could not run this time is not compared, and stays as it was.
+/// leave out with their reason ([`Report::left_out`]). What could not run this time is not compared, and stays as it was; a case
+/// that had no run yet is not compared either.
 ///
 /// # Panics
 ///
@@ -70,6 +71,9 @@ pub fn record(backbone: &str, version: &str, report: &Report) -> Vec<String> {
 fn compare(backbone: &str, known: &Results, report: &Report) -> (Results, Vec<String>) {
     let (mut fresh, mut differences) = (Results::new(), Vec::new());
     for result in &report.results {
+        // Whoever adds a case may not have every broker: its first run elsewhere differs from nothing.
+        let is_first = |known: Option<&(String, String)>| known.is_none_or(|(_, reason)| reason == NO_RUN);
+        let compares = known.is_empty() || !is_first(known.get(result.id));
         let known = known.get(result.id);
         let status = match &result.ended {
             Ended::Passed => ("yes".to_owned(), String::new()),
@@ -82,7 +86,7 @@ fn compare(backbone: &str, known: &Results, report: &Report) -> (Results, Vec<St
             }
             Ended::NotRun(reason) => ("-".to_owned(), reason.clone()),
         };
-        if known != Some(&status) {
+        if compares && known != Some(&status) {
             let id = result.id;
             differences.push(format!("{id} {backbone}: docs/conformance.md says {known:?}, this run {status:?}"));
         }
@@ -293,6 +297,11 @@ mod tests {
             _ => Ended::Passed,
         });
         assert_eq!(differences(&failed).len(), 1, "a case fails");
+        assert_eq!(compare("one", &Results::new(), &failed).1.len(), failed.results.len(), "there is no column");
+        let mut older = known.clone();
+        older.insert("PUB-01".to_owned(), ("-".to_owned(), NO_RUN.to_owned()));
+        older.remove("PUB-02");
+        assert_eq!(compare("one", &older, &left_out("CLM-01", "it is not exclusive")).1, Vec::<String>::new());
         // What could not run this time says nothing, and leaves what is known.
         for reason in NOT_THIS_TIME {
             let (results, differences) = compare("one", &known, &report(|_| Ended::NotRun(reason.to_owned())));

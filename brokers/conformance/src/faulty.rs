@@ -105,6 +105,10 @@ impl PartitionLog for Refusing {
         self.inner.info(id)
     }
 
+    fn count<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<u64>> {
+        self.inner.count(id, from)
+    }
+
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
         if self.refuses.lock().as_ref().is_some_and(|chosen| chosen(id)) {
             self.refused.fetch_add(1, Ordering::SeqCst);

@@ -112,6 +112,10 @@ impl PartitionLog for Misbehaving {
         self.inner.info(id)
     }
 
+    fn count<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<u64>> {
+        self.inner.count(id, from)
+    }
+
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
         let fault = (self.script.lock())(id, &record);
         if fault != Fault::None {

@@ -18,7 +18,7 @@ use tidegate_routing::topic::{TopicName, TopicPattern};
 use tidegate_schemas::event::Data;
 use tidegate_schemas::{Event, Value};
 
-use crate::clock::{HeldClock, Running};
+use crate::clock::HeldClock;
 use crate::expect::{Failure, Outcome};
 use crate::faulty::Refusing;
 use crate::fixture::Fixture;
@@ -99,12 +99,9 @@ impl Process {
         Ok(Self { journals, ..process })
     }
 
-    /// Starts as a gateway does: claims own the slots, keep them through an outage, and take one back that was lost. Leases
-    /// and silences are of the machine's time. It is the only process on the broker, so its lane is one inside the process.
+    /// Starts as a gateway does: claims own the slots, keep them through an outage, and take one back that was lost. It is the only process on the broker, so its lane is one inside the process.
     pub async fn join(fixture: &Arc<dyn Fixture>, clock: &Arc<HeldClock>) -> Result<Self, Failure> {
-        let system = Environment::system();
-        let running = Running { wall: Arc::clone(clock), machine: system.clock };
-        let environment = Environment::new(Arc::new(running), system.random);
+        let environment = environment(clock);
         let log = open(fixture, clock, &environment).await?;
         let (contract, options) = (Arc::clone(&log) as Arc<dyn PartitionLog>, claim::Options::default());
         let (claims, requests) = if log.capability().exclusive {

@@ -211,6 +211,31 @@ impl Shared {
         Ok(LogInfo { id: target.id.clone(), begin, end, bytes: state.bytes_of_subjects() })
     }
 
+    /// How many records stand at that position or behind it: what the stream counts for all of a partition, and what a
+    /// reader that began there would be told that there is for it.
+    async fn count(&self, target: &Target, from: Position) -> Result<u64> {
+        let (connection, filter) = (&self.connection, target.filter.as_deref());
+        let stream = connection.stream(&target.stream, filter).await?.ok_or_else(|| not_found(&target.id))?;
+        let state = stream.state;
+        if from >= state.end() {
+            return Ok(0);
+        }
+        if from <= state.begin() {
+            return Ok(if filter.is_some() { state.count_of_subjects() } else { state.messages });
+        }
+        if target.is_single() && target.partition().is_none() {
+            // Its positions have no gaps.
+            return Ok(state.end().0 - from.0);
+        }
+        let created = connection.create_consumer(&target.stream, filter, Start::Position(from)).await;
+        let (consumer, count) = created.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => not_found(&target.id),
+            _ => error,
+        })?;
+        connection.let_go(&target.stream, &consumer).await;
+        Ok(count)
+    }
+
     /// Fails where records from that position on were trimmed; else gives which stream the log is in.
     pub(crate) async fn check_position(&self, target: &Target, from: Position) -> Result<String> {
         let trimmed = async {
@@ -308,8 +333,7 @@ impl Shared {
         let message = answer.map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("{action}: no answer came")).with_source(error)
         })?;
-        let delete = format!("$JS.API.CONSUMER.DELETE.{}.{consumer}", target.stream);
-        let _ = connection.client.publish(delete, bytes::Bytes::new()).await;
+        connection.let_go(&target.stream, &consumer).await;
         match message.reply.as_deref().and_then(Place::parse) {
             Some(place) => Ok(place.position.min(end)),
             // What was there has been trimmed meanwhile.
@@ -453,6 +477,13 @@ impl PartitionLog for NatsBroker {
 
     fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>> {
         Box::pin(async move { self.shared.info(&*self.shared.targets.find(id)?).await })
+    }
+
+    fn count<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let target = self.shared.targets.find(id)?;
+            self.shared.count(&target, from).await
+        })
     }
 
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {

@@ -61,10 +61,14 @@ impl StreamState {
         Position(self.last_seq)
     }
 
+    /// How many messages there are of those that were asked for.
+    pub(crate) fn count_of_subjects(&self) -> u64 {
+        self.subjects.iter().flat_map(|subjects| subjects.values()).sum()
+    }
+
     /// The share of the bytes that the messages have which were asked for.
     pub(crate) fn bytes_of_subjects(&self) -> u64 {
-        let count: u64 = self.subjects.iter().flat_map(|subjects| subjects.values()).sum();
-        let share = u128::from(self.bytes) * u128::from(count) / u128::from(self.messages.max(1));
+        let share = u128::from(self.bytes) * u128::from(self.count_of_subjects()) / u128::from(self.messages.max(1));
         u64::try_from(share).unwrap_or(u64::MAX)
     }
 }
@@ -259,6 +263,11 @@ impl Connection {
             Err(refusal) if refusal.err_code == MESSAGE_NOT_FOUND => Ok(None),
             Err(refusal) => Err(self.refusal(&action, &refusal)),
         }
+    }
+
+    /// Ends a reader: a kindness only, the server lets go of it by itself after a while.
+    pub(crate) async fn let_go(&self, stream: &str, consumer: &str) {
+        let _ = self.client.publish(format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}"), bytes::Bytes::new()).await;
     }
 
     /// Makes a reader; gives its name and how many messages there are for it.

@@ -83,7 +83,8 @@ pub struct Status {
     pub paused_keys: usize,
     /// Deliveries that are out.
     pub in_flight: u32,
-    /// Events between what it has read and what is routed, over all its partitions.
+    /// Events between what it has read and what is routed, over all its partitions. Of [`Consume::status`] these are
+    /// positions, of [`Consume::statuses`] events, as far as the broker counts them.
     pub behind: u64,
     /// Events that it lost to the retention of their topics, since the process started.
     pub trimmed: u64,

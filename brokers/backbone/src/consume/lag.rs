@@ -7,8 +7,8 @@ use crate::log::{LogId, Position};
 /// How far a subscription is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
-    /// Events from the oldest that is not settled to the end, over its partitions, whether its filters pass them or not.
-    /// On brokers whose positions have gaps there are no more than that.
+    /// Events from the oldest that is not settled to the end, over its partitions, whether its filters pass them or not: as
+    /// exact as [`PartitionLog::count`](crate::PartitionLog::count).
     pub events: u64,
     /// When the oldest of them was stored, in milliseconds since 1970; none where all are settled.
     pub oldest_appended_at: Option<u64>,
@@ -33,12 +33,36 @@ impl Consume {
             if oldest >= info.end {
                 continue;
             }
-            lag.events += info.end.0 - oldest.0;
+            lag.events += match self.shared.log.count(&id, oldest).await {
+                Err(error) if *error.kind() == ErrorKind::NotFound => continue,
+                counted => counted?,
+            };
             if let Some(at) = self.appended_at(&id, oldest).await? {
                 lag.oldest_appended_at = Some(lag.oldest_appended_at.map_or(at, |known| known.min(at)));
             }
         }
         Ok(Some(lag))
+    }
+
+    /// Events between what a subscription has read and what is routed, in the partitions that are delivered here.
+    pub(super) async fn behind(&self, uid: u64) -> Result<u64> {
+        let core = self.shared.cores.lock().get(&uid).cloned();
+        let mut behind = 0;
+        for (partition, read) in core.iter().flat_map(|core| core.behind()) {
+            let Some(routed) = self.shared.router(&partition).map(|router| router.peek()) else { continue };
+            behind += self.records_between(&partition.log(), read, routed).await?;
+        }
+        Ok(behind)
+    }
+
+    /// How many records stand from one position up to another; what is appended meanwhile may be left out.
+    pub(super) async fn records_between(&self, id: &LogId, from: Position, until: Position) -> Result<u64> {
+        let span = until.0.saturating_sub(from.0);
+        if span == 0 {
+            return Ok(0);
+        }
+        let all = self.shared.log.count(id, from).await?;
+        Ok(all.saturating_sub(self.shared.log.count(id, until).await?).min(span))
     }
 
     async fn appended_at(&self, id: &LogId, position: Position) -> Result<Option<u64>> {

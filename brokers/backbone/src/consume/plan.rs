@@ -184,7 +184,7 @@ impl Consume {
         for number in 0..topic.spec.partitions {
             let partition = Partition { topic: name.clone(), number };
             let info = self.shared.log.info(&partition.log()).await?;
-            let held = info.end.0 - info.begin.0;
+            let held = self.shared.log.count(&partition.log(), Position::ZERO).await?;
             recorded += held;
             let wanted = held.min(last as u64);
             // What a record takes is not known before it is read; their mean is.

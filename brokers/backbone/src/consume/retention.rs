@@ -123,7 +123,7 @@ impl Consume {
 
     /// Trims, and tells which subscriptions lose by it.
     async fn let_go(&self, partition: &Partition, begin: Position, until: Position) -> Result<()> {
-        let losses = self.losses(partition, begin, until);
+        let losses = self.losses(partition, begin, until).await?;
         self.shared.log.trim(&partition.log(), until).await?;
         for (uid, count) in losses {
             let Some(core) = self.shared.cores.lock().get(&uid).cloned() else { continue };
@@ -132,16 +132,20 @@ impl Consume {
         Ok(())
     }
 
-    /// How many positions, which on some brokers are more than events, each subscription has not read of those that are to go. One whose events are in memory has them.
-    fn losses(&self, partition: &Partition, begin: Position, until: Position) -> BTreeMap<u64, u64> {
-        let routed = self.shared.router(partition).map(|router| router.peek());
+    /// How many events each subscription has not read of those that are to go. One whose events are in memory has them.
+    async fn losses(&self, partition: &Partition, begin: Position, until: Position) -> Result<BTreeMap<u64, u64>> {
+        let Some(routed) = self.shared.router(partition).map(|router| router.peek()) else {
+            return Ok(BTreeMap::new());
+        };
         let cores: Vec<_> = self.shared.cores.lock().values().cloned().collect();
-        cores
-            .iter()
-            .filter_map(|core| {
-                let read = core.read_of(partition, routed?)?.max(begin);
-                (read < until).then(|| (core.uid, until.0 - read.0))
-            })
-            .collect()
+        let mut losses = BTreeMap::new();
+        for core in cores {
+            let Some(read) = core.read_of(partition, routed).map(|read| read.max(begin)) else { continue };
+            let count = self.records_between(&partition.log(), read, until).await?;
+            if count > 0 {
+                losses.insert(core.uid, count);
+            }
+        }
+        Ok(losses)
     }
 }

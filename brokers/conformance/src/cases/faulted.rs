@@ -10,7 +10,8 @@ use futures_util::future::join_all;
 use tidegate_backbone::catalogue::Topic;
 use tidegate_backbone::consume::Start;
 use tidegate_backbone::slot::{Command, CommitError, Expect, Journal, Options};
-use tidegate_backbone::{Applied, ErrorKind, PartitionLog as _, Position};
+use tidegate_backbone::{Applied, ErrorKind, PartitionLog as _, Position, Stored};
+use tokio::sync::watch;
 
 use super::table;
 use crate::broker::Act;
@@ -61,12 +62,12 @@ async fn publish(process: &Process, topic: &Topic, id: &str, key: &str) -> Resul
     tries.map_err(|_| Failure(format!("expected that {id} is taken before long after the fault, it never was")))?
 }
 
-/// The ids of the events of the first partition, in order.
-async fn stored(process: &Process, topic: &Topic) -> Result<Vec<String>, Failure> {
+/// The events of the first partition up to its end, in order: where each stands, and its id.
+async fn standing(process: &Process, topic: &Topic) -> Result<Vec<(Position, String)>, Failure> {
     let reading = async {
         loop {
             match process.records(&topic.log(0), Position::ZERO).await {
-                Ok(records) => return records.iter().map(|stored| Ok(event_of(stored)?.id().to_string())).collect(),
+                Ok(records) => return records.iter().map(place).collect(),
                 Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
         }
@@ -74,6 +75,15 @@ async fn stored(process: &Process, topic: &Topic) -> Result<Vec<String>, Failure
     tokio::time::timeout(HANG, reading)
         .await
         .map_err(|_| Failure("expected that the topic can be read again".into()))?
+}
+
+fn place(stored: &Stored) -> Result<(Position, String), Failure> {
+    Ok((stored.position, event_of(stored)?.id().to_string()))
+}
+
+/// The ids of the events of the first partition, in order.
+async fn stored(process: &Process, topic: &Topic) -> Result<Vec<String>, Failure> {
+    Ok(standing(process, topic).await?.into_iter().map(|(_, id)| id).collect())
 }
 
 fn copies(ids: &[String], id: &str) -> usize {
@@ -299,10 +309,11 @@ async fn tail(fixture: Arc<dyn Fixture>) -> Outcome {
     let topic = process.topic("orders", 1).await?;
     let (log, id) = (Arc::clone(&process.log), topic.log(0));
     let storm = Storm::start(&process, &topic);
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
+    let end = watch::Sender::new(None);
+    let mut until = end.subscribe();
     let reading = process.environment.spawn(async move {
         let (mut seen, mut from) = (Vec::new(), Position::ZERO);
+        let mut end: Option<Position> = None;
         loop {
             // As every reader of the product does, it is opened anew where it fails, at the place where it stood.
             let Ok(mut tail) = log.tail(&id, from).await else {
@@ -310,11 +321,18 @@ async fn tail(fixture: Arc<dyn Fixture>) -> Outcome {
                 continue;
             };
             loop {
-                match tokio::time::timeout(Duration::from_millis(500), tail.next(64 * 1024)).await {
-                    Ok(Ok(batch)) => seen.extend(batch.records),
-                    Ok(Err(_)) => break,
-                    Err(_) if stopped.load(Ordering::SeqCst) => return seen,
-                    Err(_) => {}
+                if end.is_some_and(|end| from >= end) {
+                    return seen;
+                }
+                tokio::select! {
+                    batch = tail.next(64 * 1024) => match batch {
+                        Ok(batch) => seen.extend(batch.records),
+                        Err(_) => break,
+                    },
+                    told = until.wait_for(|told| *told != end) => match told {
+                        Ok(told) => end = *told,
+                        Err(_) => return seen,
+                    },
                 }
                 from = tail.position();
             }
@@ -325,13 +343,16 @@ async fn tail(fixture: Arc<dyn Fixture>) -> Outcome {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     storm.check(&process, &topic).await?;
-    stop.store(true, Ordering::SeqCst);
+    let stored = standing(&process, &topic).await?;
+    end.send_replace(stored.last().map(|(last, _)| last.next()));
     let seen = tokio::time::timeout(HANG, reading).await;
     let seen = seen.map_err(|_| Failure("expected that the tail comes to the end".into()))??;
-    let back = seen.windows(2).find(|pair| pair[0].position >= pair[1].position);
+    let seen = seen.iter().map(place).collect::<Result<Vec<_>, Failure>>()?;
+    let back = seen.windows(2).find(|pair| pair[0].0 >= pair[1].0);
     holds("it never goes back", back.is_none(), back)?;
-    let ids = seen.iter().map(|stored| Ok(event_of(stored)?.id().to_string())).collect::<Result<Vec<_>, Failure>>()?;
-    same("what it gave", ids, stored(&process, &topic).await?)
+    let other = (0..seen.len().max(stored.len())).find(|at| seen.get(*at) != stored.get(*at));
+    let other = other.map(|at| (at, seen.get(at), stored.get(at), seen.len(), stored.len()));
+    holds("it gave what is stored", other.is_none(), other)
 }
 
 async fn silent(fixture: Arc<dyn Fixture>) -> Outcome {

@@ -153,6 +153,17 @@ async fn a_broker_that_breaks_a_promise_does_not_conform() {
     }
 }
 
+/// The same where positions have gaps and are counted for events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_counts_positions_does_not_conform() {
+    let make = || MemoryBroker::with_slots(3).with_gaps();
+    for (broker, failures) in [(make(), 0), (make().that_counts_positions(), 1)] {
+        let on = |_: &Case| Memory::on(broker.clone(), |_, _| Fault::None, Flaw::None);
+        let report = run(&cases(), &[], Some("GRP-62"), on).await;
+        assert_eq!(report.failures().len(), failures, "{:?}", report.failures());
+    }
+}
+
 /// The same for its lanes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_that_break_a_promise_do_not_conform() {

@@ -6,6 +6,8 @@ use parking_lot::Mutex;
 use tidegate_backbone::{BoxFuture, Environment, Lane, PartitionLog, Result};
 use tidegate_conformance::{Act, Fixture, Linked, Proxy};
 use tidegate_nats::{NatsBroker, Options};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpStream;
 
 /// None where this machine has no such server.
 pub(crate) type Made = Option<Arc<dyn Fixture>>;
@@ -74,4 +76,16 @@ impl Fixture for Part {
             linked.broker().act(act, node).await;
         })
     }
+}
+
+/// What the server at that address says of its version when somebody connects.
+pub(crate) async fn version(url: &str) -> String {
+    let address = url.rsplit_once("://").map_or(url, |(_, address)| address);
+    let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
+    let stream = TcpStream::connect(address).await.expect("the server was used until now");
+    let mut said = String::new();
+    BufReader::new(stream).read_line(&mut said).await.expect("a server of NATS speaks first");
+    let information = said.strip_prefix("INFO ").expect("a server of NATS says INFO first");
+    let information: serde_json::Value = serde_json::from_str(information).expect("INFO is JSON");
+    information["version"].as_str().expect("INFO has the version").to_owned()
 }

@@ -1,14 +1,14 @@
 //! NATS keeps the contract: the suite of `tidegate-conformance`, on real servers of both ends of what is supported, with lanes
-//! of NATS.
+//! of NATS. What the newest one comes to is the column of `docs/conformance.md`.
 
 mod fixture;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidegate_backbone::BoxFuture;
-use tidegate_conformance::{Broker, Case, Faults, Need, Report, cases, run_with};
+use tidegate_conformance::{Broker, Case, Faults, Need, Report, cases, document, run_with};
 
-use fixture::{Made, Part};
+use fixture::{Made, Part, version};
 
 const MET: [Need; 9] = [
     Need::Reopen,
@@ -23,12 +23,8 @@ const MET: [Need; 9] = [
 ];
 
 /// Cases that do not run here.
-const LEFT_OUT: [(&str, &str); 3] = [
-    ("GRP-10", "each of thousands of retries opens a reader of its own, which takes minutes"),
-    ("RET-01", CLOCK),
-    ("RET-04", CLOCK),
-];
-const CLOCK: &str = "it moves the clock by hours, with which the lease of a slot ends for a moment";
+const LEFT_OUT: [(&str, &str); 1] =
+    [("GRP-10", "each of thousands of retries opens a reader of its own, which takes minutes")];
 
 fn is_faulted(case: &Case) -> bool {
     case.needs.iter().any(|need| need.is_fault())
@@ -70,6 +66,14 @@ async fn the_newest_nats_conforms() {
     let left_out = Report::left_out(&mut cases, &LEFT_OUT);
     let report = run("nats", &broker, &cases).await.and(left_out);
     assert_conforms("nats", &report);
+    let version = format!("NATS {}", version(broker.url()).await);
+    let differences = document::record("nats", &version, &report);
+    assert!(
+        differences.is_empty(),
+        "TIDEGATE_FAULTS=all TIDEGATE_REWRITE=1 cargo test -p tidegate-nats --test conformance the_newest writes the column \
+         anew:\n{}",
+        differences.join("\n")
+    );
 }
 
 /// The same without the faults that are not about lanes: they are met on the newest one.

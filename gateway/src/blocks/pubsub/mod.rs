@@ -22,7 +22,7 @@ use tidegate_backbone::consume::{
     Status, Which, Whole,
 };
 use tidegate_backbone::publish::{Publisher, Receipt};
-use tidegate_backbone::{Environment, Error, LogInfo, PartitionLog, Result};
+use tidegate_backbone::{Environment, Error, LogInfo, PartitionLog, Position, Result};
 use tidegate_routing::TopicName;
 use tidegate_schemas::Event;
 use tracing::info;
@@ -217,13 +217,14 @@ impl PubSub {
         self.catalogue().topic(name.as_str())
     }
 
-    /// What is known of each partition of a topic.
-    pub async fn partitions(&self, topic: &Topic) -> Result<Vec<LogInfo>> {
-        let mut infos = Vec::new();
+    /// What is known of each partition of a topic, and how many events it holds.
+    pub async fn partitions(&self, topic: &Topic) -> Result<Vec<(LogInfo, u64)>> {
+        let mut partitions = Vec::new();
         for id in topic.logs() {
-            infos.push(self.0.log.info(&id).await?);
+            let info = self.0.log.info(&id).await?;
+            partitions.push((info, self.0.log.count(&id, Position::ZERO).await?));
         }
-        Ok(infos)
+        Ok(partitions)
     }
 
     /// Every subscription, by name.

@@ -42,7 +42,15 @@ struct Partition {
     partition: u32,
     begin: u64,
     end: u64,
+    /// None of a gateway that does not count them.
+    events: Option<u64>,
     bytes: Option<u64>,
+}
+
+impl Partition {
+    fn events(&self) -> u64 {
+        self.events.unwrap_or_else(|| self.end.saturating_sub(self.begin))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,7 +71,7 @@ struct Retention {
 
 impl Topic {
     fn events(&self) -> u64 {
-        self.partitions.iter().map(|partition| partition.end.saturating_sub(partition.begin)).sum()
+        self.partitions.iter().map(Partition::events).sum()
     }
 
     /// The bytes that it takes, where the broker tells them of every partition.
@@ -204,7 +212,7 @@ fn print(context: &mut Context<'_>, topic: &Topic) -> Result<(), Failure> {
             partition.partition.to_string(),
             partition.begin.to_string(),
             partition.end.to_string(),
-            partition.end.saturating_sub(partition.begin).to_string(),
+            partition.events().to_string(),
             size(partition.bytes),
         ]);
     }

@@ -63,6 +63,8 @@ struct Partition {
     begin: u64,
     /// The offset that the next event gets.
     end: u64,
+    /// How many events it holds. On a broker that cannot count them it may be fewer than this.
+    events: u64,
     /// What it takes on the disk.
     bytes: u64,
 }
@@ -129,7 +131,7 @@ refusals! {
 }
 
 async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
-    let infos: Vec<LogInfo> = api.pubsub.partitions(topic).await?;
+    let partitions = api.pubsub.partitions(topic).await?;
     let reads = |spec: &tidegate_backbone::catalogue::SubscriptionSpec| {
         spec.topics.iter().any(|pattern| pattern.matches(&topic.spec.name))
     };
@@ -147,11 +149,14 @@ async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
         foreign: topic.spec.foreign,
         origin: topic.spec.origin.clone(),
         created_at: time::text(topic.created_at),
-        position: Cursor(infos.iter().map(|info| info.end).collect()).to_string(),
+        position: Cursor(partitions.iter().map(|(info, _)| info.end).collect()).to_string(),
         subscriptions: subscriptions.collect(),
         partitions: (0..)
-            .zip(infos)
-            .map(|(partition, info)| Partition { partition, begin: info.begin.0, end: info.end.0, bytes: info.bytes })
+            .zip(partitions)
+            .map(|(partition, (info, events))| {
+                let LogInfo { begin, end, bytes, .. } = info;
+                Partition { partition, begin: begin.0, end: end.0, events, bytes }
+            })
             .collect(),
     })
 }

@@ -44,15 +44,27 @@ impl Handler for Answers {
 }
 
 impl Consume {
+    /// How subscriptions stand in the partitions that are delivered here, with what they are behind by in events.
+    pub(super) async fn statuses_here(&self, uids: &[u64]) -> HashMap<u64, Status> {
+        let status = |uid: &u64| {
+            let uid = *uid;
+            async move {
+                let mut status = self.status(uid)?;
+                if status.behind > 0 {
+                    // Where the broker does not answer, the positions: no fewer than events.
+                    status.behind = self.behind(uid).await.unwrap_or(status.behind);
+                }
+                Some((uid, status))
+            }
+        };
+        futures_util::future::join_all(uids.iter().map(status)).await.into_iter().flatten().collect()
+    }
+
     async fn answer(&self, question: Question) -> Result<Bytes, Refusal> {
         // Before it is looked: a slot that comes meanwhile is not spoken for, and one that goes has another owner to ask.
         let slots = self.slots();
         match question {
-            Question::Statuses { uids } => {
-                let known: HashMap<u64, Status> =
-                    uids.into_iter().filter_map(|uid| Some((uid, self.status(uid)?))).collect();
-                answer(slots, known)
-            }
+            Question::Statuses { uids } => answer(slots, self.statuses_here(&uids).await),
             Question::PausedKeys { uid, limit } => {
                 answer(slots, self.paused_keys_here(uid, limit).await.map_err(refusal)?)
             }

@@ -73,8 +73,7 @@ impl Consume {
     /// How subscriptions stand in the whole cluster.
     pub async fn statuses(&self, uids: &[u64]) -> Whole<HashMap<u64, Status>> {
         let (answers, missing) = self.ask::<HashMap<u64, Status>>(|_| Question::Statuses { uids: uids.to_vec() }).await;
-        let mut value: HashMap<u64, Status> =
-            uids.iter().filter_map(|uid| self.status(*uid).map(|status| (*uid, status))).collect();
+        let mut value = self.statuses_here(uids).await;
         for (uid, status) in answers.into_iter().flatten() {
             match value.get_mut(&uid) {
                 Some(known) => known.add(status),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tidegate_backbone::consume::{Attempt, Start};
-use tidegate_backbone::{LogId, PartitionLog as _};
+use tidegate_backbone::consume::{Attempt, Start, Status};
+use tidegate_backbone::{LogId, PartitionLog as _, Position};
 use tidegate_schemas::limits;
 
 use crate::expect::{Failure, Outcome, holds, same};
@@ -232,6 +232,60 @@ pub(super) async fn updates(fixture: Arc<dyn Fixture>) -> Outcome {
         same("the next of its key", *number, before.map_or(number % 20, |before| before + 20))?;
     }
     same("events", seen.len(), EVENTS)
+}
+
+pub(super) async fn counted(fixture: Arc<dyn Fixture>) -> Outcome {
+    const EVENTS: usize = 4_000;
+    let process = Process::start(&fixture, &Arc::default()).await?;
+    // Records of its partitions come in turn, which on some brokers stand in one row.
+    let topic = process.topic("orders", 4).await?;
+    let sink = process.subscribe(subscription("s", "orders"), Start::Latest).await?;
+    let all = process.subscribe(subscription("all", "orders"), Start::Latest).await?;
+    process.consume.pause(&"s".into(), Some("for a look".to_owned())).await?;
+    process.publish_all(&topic, events(0..EVENTS, 40)).await?;
+    let held = async || {
+        let mut held = Vec::new();
+        for id in topic.logs() {
+            held.push(process.log.count(&id, Position::ZERO).await?);
+        }
+        Ok::<_, Failure>(held)
+    };
+    let lag = async || Ok::<_, Failure>(process.consume.lag(sink.uid).await?.map(|lag| lag.events));
+    let before = held().await?;
+    same("events of the topic", before.iter().sum::<u64>(), EVENTS as u64)?;
+    same("lag of a subscription that is paused", lag().await?, Some(EVENTS as u64))?;
+    // Once another one had them all, all of them were routed.
+    all.take(EVENTS).await?;
+    let behind = until(&process, &sink, EVENTS as u64, |status| status.queued as u64 + status.behind).await?;
+    holds("it reads for itself", behind > 0, behind)?;
+    process.consume.pause(&"s".into(), None).await?;
+    sink.take(EVENTS).await?;
+    until(&process, &sink, 0, |status| status.queued as u64 + status.behind).await?;
+    process.publish_all(&topic, events(0..6, 3)).await?;
+    let out = sink.hold(3).await?;
+    same("lag in the midst of the topic", lag().await?, Some(6))?;
+    drop(out);
+    let first = topic.log(0);
+    let middle = process.records(&first, Position::ZERO).await?[before[0] as usize / 2].position;
+    process.log.trim(&first, middle).await?;
+    let left = process.records(&first, middle).await?.len() as u64;
+    same("events that are left of a partition", held().await?[0], left)
+}
+
+/// Waits until a figure of the status of a subscription, as users are shown it, is what is expected; gives what it is behind.
+async fn until(process: &Process, sink: &Sink, expected: u64, of: impl Fn(&Status) -> u64) -> Result<u64, Failure> {
+    let mut seen = None;
+    let waiting = async {
+        loop {
+            seen = process.consume.statuses(&[sink.uid]).await.value.remove(&sink.uid);
+            if let Some(status) = seen.as_ref().filter(|status| of(status) == expected) {
+                return status.behind;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await;
+    waited.map_err(|_| Failure(format!("expected {expected} events, seen {seen:?}")))
 }
 
 pub(super) async fn failed_update(fixture: Arc<dyn Fixture>) -> Outcome {

@@ -2,7 +2,7 @@
 
 use super::{Answer, Invocation, Server, invoke};
 
-const TOPIC: &str = r#"{"name":"orders","partitions":[{"partition":0,"begin":5,"end":15,"bytes":2048},{"partition":1,"begin":0,"end":1,"bytes":10}],"keyFrom":"partitionkey","dedupe":{"window":"2m"},"retention":{"age":"7d","bytes":"unlimited"},"origin":{"file":"topics.yaml"},"createdAt":"2026-01-31T08:00:00Z","position":"c12-7","subscriptions":["large"]}"#;
+const TOPIC: &str = r#"{"name":"orders","partitions":[{"partition":0,"begin":5,"end":15,"events":7,"bytes":2048},{"partition":1,"begin":0,"end":1,"bytes":10}],"keyFrom":"partitionkey","dedupe":{"window":"2m"},"retention":{"age":"7d","bytes":"unlimited"},"origin":{"file":"topics.yaml"},"createdAt":"2026-01-31T08:00:00Z","position":"c12-7","subscriptions":["large"]}"#;
 const SUBSCRIPTION: &str = r#"{"id":"large","protocol":"HTTP","sink":"http://127.0.0.1:8081/hook","filters":[{"exact":{"type":"a"}}],"config":{"topics":["orders"],"delivery":{"order":"key"}},"origin":"api","status":{"standing":"paused","reason":"the sink answered 410","queued":1,"parked":2,"inFlight":3,"behind":4}}"#;
 
 fn dead_letter(id: &str) -> String {
@@ -36,7 +36,7 @@ async fn topics() {
         vec![list()],
         &["GET /topics"],
         "NAME    PARTITIONS  EVENTS     SIZE  SUBSCRIPTIONS  ORIGIN\n\
-         orders           2      11  2.0 KiB              1  topics.yaml\n",
+         orders           2       8  2.0 KiB              1  topics.yaml\n",
     )
     .await;
     check("topics list -o json", vec![list()], &["GET /topics"], &format!("{TOPIC}\n")).await;
@@ -57,7 +57,7 @@ async fn topics() {
          position       c12-7\n\
          \n\
          PARTITION  BEGIN  END  EVENTS     SIZE\n\
-         \x20       0      5   15      10  2.0 KiB\n\
+         \x20       0      5   15       7  2.0 KiB\n\
          \x20       1      0    1       1     10 B\n",
     )
     .await;
