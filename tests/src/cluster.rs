@@ -17,19 +17,29 @@ use crate::sink::Delivery;
 /// Slots that a cluster is created with where nothing is said.
 pub const SLOTS: usize = 16;
 
-/// The broker of that name, where this machine and the gateway under test have it.
+/// The broker of that name (`kafka3`, `nats-auth`), where this machine and the gateway under test have it.
 ///
 /// # Panics
 ///
 /// Where it does not start.
 pub async fn broker(name: &str) -> Option<Broker> {
+    if is_built_in(name).await { Broker::start(name).await } else { None }
+}
+
+/// Whether the gateway under test drives brokers of that name; says so where it does not.
+///
+/// # Panics
+///
+/// Where it cannot be started.
+pub async fn is_built_in(name: &str) -> bool {
     let version = tokio::process::Command::new(binary(false)).arg("--version").output().await;
     let version = version.unwrap_or_else(|error| panic!("the gateway tells no version: {error}"));
-    if !String::from_utf8_lossy(&version.stdout).contains(name) {
+    let kind = name.split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or(name);
+    if !String::from_utf8_lossy(&version.stdout).contains(kind) {
         not_had(name, "the gateway under test was built without it");
-        return None;
+        return false;
     }
-    Broker::start(name).await
+    true
 }
 
 /// A gateway of a cluster with the folder that it lives in.

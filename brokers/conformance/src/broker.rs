@@ -45,6 +45,16 @@ impl Broker {
         Self::start_advertising(name, &[]).await
     }
 
+    /// The same with its data below that folder, such as a small disk of its own.
+    ///
+    /// # Panics
+    ///
+    /// As [`Broker::start`].
+    pub async fn start_in(name: &str, folder: &Path) -> Option<Self> {
+        let state = tempfile::tempdir_in(folder).expect("the folder of a test can be written to");
+        Self::start_with(name, &[], state).await
+    }
+
     /// The same; its nodes tell clients to come to these ports of loopback. See [`Linked`], which puts proxies there.
     ///
     /// # Panics
@@ -52,6 +62,10 @@ impl Broker {
     /// As [`Broker::start`].
     pub async fn start_advertising(name: &str, ports: &[u16]) -> Option<Self> {
         let state = tempfile::tempdir().expect("a folder for tests can be made");
+        Self::start_with(name, ports, state).await
+    }
+
+    async fn start_with(name: &str, ports: &[u16], state: TempDir) -> Option<Self> {
         let mut command = script(state.path());
         command.args(["up", name, "--while", &std::process::id().to_string()]);
         if !ports.is_empty() {
@@ -125,21 +139,34 @@ impl Broker {
         self.act(Act::Restart, node).await;
     }
 
+    /// The user `tidegate` is refused from now on, on Kafka with SCRAM-SHA-512, or taken again. NATS ends the connections that it
+    /// has; Kafka leaves them.
+    ///
+    /// # Panics
+    ///
+    /// Where the broker is not ours, or takes everybody.
+    pub async fn admit(&self, admit: bool) {
+        self.run(if admit { "grant" } else { "revoke" }, &self.name).await;
+    }
+
     /// Does that to all nodes, or to one, counted from 1.
     ///
     /// # Panics
     ///
     /// Where the broker is not ours.
     pub async fn act(&self, act: Act, node: Option<u32>) {
-        let state = self.state.as_ref().unwrap_or_else(|| panic!("{} was given by the environment", self.name));
         let verb = match act {
             Act::Kill => "kill",
             Act::Pause => "pause",
             Act::Resume => "resume",
             Act::Restart => "restart",
         };
-        let target = node.map_or_else(|| self.name.clone(), |node| format!("{}/{node}", self.name));
-        let output = output(script(state.path()).args([verb, &target])).await;
+        self.run(verb, &node.map_or_else(|| self.name.clone(), |node| format!("{}/{node}", self.name))).await;
+    }
+
+    async fn run(&self, verb: &str, target: &str) {
+        let state = self.state.as_ref().unwrap_or_else(|| panic!("{} was given by the environment", self.name));
+        let output = output(script(state.path()).args([verb, target])).await;
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "scripts/brokers {verb} {target}: {}\n{told}", output.status);
     }

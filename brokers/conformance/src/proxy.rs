@@ -4,7 +4,7 @@
 //! because bytes of it are gone, ends with a reset.
 #![expect(clippy::disallowed_methods, reason = "it runs beside the product and not inside: it ends with its handle")]
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -65,7 +65,9 @@ struct State {
     delay: Duration,
     /// Grows with each cut: connections that began before it end.
     cuts: u64,
-    /// Grows with each stranding: connections that began before it are silent.
+    /// Grows with each mark: a connection belongs to those before it or to those behind.
+    marks: u64,
+    /// Connections that began before that mark are silent.
     strands: u64,
     /// Strandings that are over.
     released: u64,
@@ -97,7 +99,16 @@ impl Proxy {
     ///
     /// Where loopback has no free port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same at another address of this machine, such as `127.0.0.2`, by which no certificate knows the broker.
+    ///
+    /// # Panics
+    ///
+    /// Where it has no free port, or is none of this machine.
+    pub async fn start_at(address: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("an address of this machine has a free port");
         let address = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared {
             target: Mutex::new(None),
@@ -142,7 +153,22 @@ impl Proxy {
 
     /// The same for the connections that are open now; new ones are forwarded. What was sent waits for [`Proxy::heal`].
     pub fn strand(&self) {
-        self.shared.state.send_modify(|state| state.strands += 1);
+        self.mark();
+        self.shared.state.send_modify(|state| state.strands = state.marks);
+    }
+
+    /// Remembers which connections are open now, for [`Proxy::isolate`].
+    pub fn mark(&self) {
+        self.shared.state.send_modify(|state| state.marks += 1);
+    }
+
+    /// Makes the connections silent that were opened before the last mark, and resets new ones at once; those between go on.
+    /// So of two clients, of which one was opened before the mark and one behind it, only the first is cut off.
+    pub fn isolate(&self) {
+        self.shared.state.send_modify(|state| {
+            state.strands = state.marks;
+            state.refuse = true;
+        });
     }
 
     /// Stops one direction in the same way: what is sent waits, and goes on after [`Proxy::heal`].
@@ -170,8 +196,8 @@ impl Proxy {
     /// Forwards everything again, at once.
     pub fn heal(&self) {
         self.shared.state.send_modify(|state| {
-            let (cuts, strands) = (state.cuts, state.strands);
-            *state = State { cuts, strands, released: strands, ..State::default() };
+            let State { cuts, marks, strands, .. } = *state;
+            *state = State { cuts, marks, strands, released: strands, ..State::default() };
         });
     }
 
@@ -214,11 +240,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 /// One connection, until either side ends it or a fault does.
 async fn connection(mut client: TcpStream, shared: Arc<Shared>) {
     let mut state = shared.state.subscribe();
-    let State { cuts, strands: began, .. } = *state.borrow_and_update();
+    // What becomes of it is decided before it is counted: whoever waits for the count may go on.
+    let State { refuse, cuts, marks: began, .. } = *state.borrow_and_update();
     shared.attempts.fetch_add(1, Ordering::SeqCst);
     let target = *shared.target.lock();
     let broker = match target {
-        Some(target) if !state.borrow().refuse => TcpStream::connect(target).await.ok(),
+        Some(target) if !refuse => TcpStream::connect(target).await.ok(),
         _ => None,
     };
     let Some(mut broker) = broker else {

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, Health};
-use crate::error::{busy, closed, failed, not_found};
+use crate::error::{busy, closed, failed, not_found, refusal};
 use crate::lane::Lanes;
 use crate::log::calls::Calls;
 use crate::log::ends::{Ends, Place};
@@ -36,6 +36,8 @@ use crate::name::{Found, Names};
 use crate::options::{Options, Purpose};
 use crate::record::{Encoded, encode};
 
+/// What a client tells that is heard at once, between two questions whether the broker answers.
+const EVENTS_AT_ONCE: usize = 64;
 /// Threads for calls that wait.
 const CALL_THREADS: usize = 4;
 /// How often a broker that cannot be reached is asked whether it is there again.
@@ -104,8 +106,13 @@ fn reach(ask: &BaseConsumer<Context>, options: &Options) -> Result<Cluster> {
     let step = Duration::from_millis(500);
     loop {
         let answered = ask.fetch_metadata(None, step);
-        // Serves the events that say what is wrong.
-        while ask.poll(Duration::ZERO).is_some() {}
+        // Serves the events that say what is wrong: those that are there, and those of a moment, which is also spent here
+        // where the answer came at once because no connection is there.
+        for _ in 0..EVENTS_AT_ONCE {
+            if ask.poll(Duration::from_millis(20)).is_none() {
+                break;
+            }
+        }
         let error = match answered {
             Ok(metadata) if !metadata.brokers().is_empty() => {
                 health.up();
@@ -118,17 +125,24 @@ fn reach(ask: &BaseConsumer<Context>, options: &Options) -> Result<Cluster> {
         waited += step;
         let told = health.last();
         if let Some((kind @ (ErrorKind::Denied | ErrorKind::Misconfigured), reason)) = told {
+            let mend = refusal(&reason).map(|(_, mend)| format!("{mend}: ")).unwrap_or_default();
             let context = match kind {
-                ErrorKind::Denied => format!("the Kafka broker at {addresses} refuses the credentials: {reason}"),
-                _ => format!("no encrypted connection to the Kafka broker at {addresses}: {reason}"),
+                ErrorKind::Denied => format!("the Kafka broker at {addresses} refuses the credentials; {mend}{reason}"),
+                _ => format!("no encrypted connection to the Kafka broker at {addresses}: {mend}{reason}"),
             };
             return Err(Error::new(kind, context));
         }
         if waited >= limits::KAFKA_OPEN_TIMEOUT {
             let reason = told.map_or_else(|| "it does not answer".to_owned(), |(_, reason)| reason);
+            let wants = match (&options.tls, &options.sasl) {
+                (None, None) => "TLS (kafka+ssl://) or credentials",
+                (None, Some(_)) => "TLS (kafka+ssl://)",
+                (Some(_), None) => "credentials too",
+                (Some(_), Some(_)) => "a certificate of its clients",
+            };
             let context = format!(
-                "the Kafka broker at {addresses} cannot be reached: {reason}; check the address, and that the broker's \
-                 advertised.listeners name addresses that this machine can reach"
+                "the Kafka broker at {addresses} cannot be reached: {reason}; check the address, whether its port wants \
+                 {wants}, and that the broker's advertised.listeners name addresses that this machine can reach"
             );
             let unreachable = Error::new(ErrorKind::Unavailable, context);
             return Err(match error {
@@ -136,8 +150,6 @@ fn reach(ask: &BaseConsumer<Context>, options: &Options) -> Result<Cluster> {
                 None => unreachable,
             });
         }
-        // An answer may come at once where no connection is there; the time is then spent here.
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

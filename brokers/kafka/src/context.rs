@@ -11,7 +11,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tidegate_backbone::{Clock, ErrorKind};
 
-use crate::error::kind_of;
+use crate::error::{kind_of, refusal};
 
 /// Whether the broker can be reached. All clients of one adapter share it.
 #[derive(Debug)]
@@ -46,7 +46,8 @@ impl Health {
 
     /// The broker has not acknowledged for long, though its connections may stand.
     pub(crate) fn silent(&self) {
-        self.trouble(Code::OperationTimedOut, "it does not acknowledge what is sent to it");
+        let reason = "it does not acknowledge what is sent to it; look whether its disk is full, and into its log";
+        self.trouble(Code::OperationTimedOut, reason);
         if !self.down.swap(true, Ordering::Relaxed) {
             tracing::warn!("the Kafka broker does not acknowledge what is sent to it");
         }
@@ -128,6 +129,11 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
+        // A refusal of TLS by the broker comes as a connection that ended.
+        let code = match refusal(reason) {
+            Some((ErrorKind::Misconfigured, _)) => Code::SSL,
+            _ => code,
+        };
         match code {
             Code::Fatal => self.fatal.store(true, Ordering::Relaxed),
             Code::AllBrokersDown

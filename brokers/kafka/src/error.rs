@@ -84,6 +84,41 @@ pub(crate) fn advice(kind: &ErrorKind) -> &'static str {
     }
 }
 
+/// What a connection failed with that will fail the same way each time, in words of the client library; and how to mend it.
+pub(crate) fn refusal(reason: &str) -> Option<(ErrorKind, &'static str)> {
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if says(&["certificate verify failed"]) {
+        // The library does not tell which of the two it is.
+        return Some((
+            ErrorKind::Misconfigured,
+            "the broker's certificate is signed by no authority that is trusted here, or is for another host: set tls.ca \
+             to the certificate of the authority that signed it, and name the broker by a host that its certificate names",
+        ));
+    }
+    // Bad, unsupported, revoked, expired, unknown; of no known authority; required.
+    let alerts = [42, 43, 44, 45, 46, 48, 116].map(|number| format!("SSL alert number {number}"));
+    if alerts.iter().any(|alert| reason.ends_with(alert.as_str()) || reason.contains(&format!("{alert} "))) {
+        return Some((
+            ErrorKind::Misconfigured,
+            "the broker wants a certificate of its clients, and takes none or not this one: set tls.certificate and \
+             tls.key to one that is signed by an authority that the broker trusts",
+        ));
+    }
+    if says(&["wrong version number", "packet length too long", "unexpected message"]) {
+        return Some((
+            ErrorKind::Misconfigured,
+            "this port of the broker does not speak TLS: name one that does, or write kafka:// without TLS",
+        ));
+    }
+    if says(&["SASL authentication error", "SASL handshake failed", "Authentication failed"]) {
+        return Some((
+            ErrorKind::Denied,
+            "check the user and its password, and that the broker has it for this SASL mechanism",
+        ));
+    }
+    None
+}
+
 /// An append that the broker or the client refused, or whose fate is not known.
 pub(crate) fn append_failed(log: &str, code: Code) -> Error {
     let (kind, unsure) = match code {
@@ -130,6 +165,21 @@ mod tests {
     use tidegate_backbone::Applied;
 
     use super::*;
+
+    #[test]
+    fn refusals_of_connections_are_told_apart() {
+        let of = |reason: &str| refusal(reason).map(|(kind, _)| kind.name());
+        let verify = "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate";
+        assert_eq!(of(verify), Some("misconfigured"));
+        let alert = "Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42";
+        assert_eq!(of(alert), Some("misconfigured"));
+        assert_eq!(of(&format!("{alert} (after 1ms in state APIVERSION_QUERY)")), Some("misconfigured"));
+        assert_eq!(of("SASL authentication error: Authentication failed"), Some("denied"));
+        // The broker may come back from these.
+        for reason in ["Connect failed: Connection refused", "SSL alert number 420", "1/1 brokers are down"] {
+            assert_eq!(of(reason), None, "{reason}");
+        }
+    }
 
     #[test]
     fn appends_say_whether_they_may_have_had_an_effect() {

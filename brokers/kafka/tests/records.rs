@@ -14,7 +14,6 @@ use rdkafka::{Offset, TopicPartitionList};
 use tidegate_backbone::{
     Applied, Environment, ErrorKind, Inbox, Lane as _, LogSpec, NodeId, PartitionLog as _, Position, Record,
 };
-use tidegate_conformance::Broker;
 use tidegate_kafka::{KafkaBroker, Options};
 use tidegate_schemas::event::Data;
 use tidegate_schemas::foreign::{REASON, is_foreign};
@@ -280,28 +279,6 @@ async fn an_address_without_a_broker_is_told_in_time() {
     assert_eq!(error.kind(), &ErrorKind::Unavailable);
     assert!(error.context().contains("127.0.0.1:1") && error.context().contains("refused"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_and_permissions_are_told() {
-    let Some(server) = Broker::start("kafka-auth").await else { return };
-    let environment = Environment::system();
-    let open = |credentials: &str| {
-        let url = format!("kafka://{credentials}{}", address(server.url()));
-        KafkaBroker::open(options(&url, "auth"), &environment)
-    };
-    let wrong = open("tidegate:secret@").await.unwrap_err();
-    assert_eq!(wrong.kind(), &ErrorKind::Denied, "{wrong}");
-    assert!(wrong.context().contains("credentials") && !wrong.to_string().contains("secret"), "{wrong}");
-    let guest = open("guest:guest-secret@").await.unwrap_err();
-    assert_eq!(guest.kind(), &ErrorKind::Denied, "{guest}");
-    assert!(guest.context().contains("permission"), "{guest}");
-    // The control: with the right ones it opens, and works.
-    let broker = open("tidegate:tidegate-secret@").await.unwrap();
-    let log = topic(&broker, "orders").await;
-    broker.append(&log, Record::Event(event("1"))).await.unwrap();
-    assert_eq!(read(&broker, &log, Position::ZERO).await.len(), 1);
-    broker.close().await;
 }
 
 /// A process may stop what runs for it before it closes the broker, and must not wait for that.

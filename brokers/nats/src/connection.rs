@@ -92,7 +92,10 @@ impl Connection {
         }
         let seconds = self.clock.unix_milliseconds().saturating_sub(link.since) / 1_000;
         let why = if link.reason.is_empty() { "the connection was lost" } else { &link.reason };
-        Some(format!("{} cannot be reached for {seconds} s: {why}", self.address))
+        let refused = why.contains("authorization violation") || why.contains("authentication");
+        let mend =
+            if refused { "; the server takes the gateway's credentials no more, see to its user there" } else { "" };
+        Some(format!("{} cannot be reached for {seconds} s: {why}{mend}", self.address))
     }
 
     /// The error of what needs a connection while there is none.

@@ -90,11 +90,48 @@ pub(crate) fn denied(action: &str, what: &str) -> Error {
     Error::new(ErrorKind::Denied, format!("{action}: NATS says: {what}; give the user that permission"))
 }
 
+/// Why TLS does not come about and how to mend it, where that is what an error says.
+fn tls_refusal(said: &str) -> Option<&'static str> {
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if says(&["fatal alert: CertificateRequired"]) {
+        Some("the server wants a certificate of its clients, and none is shown; set tls.certificate and tls.key")
+    } else if says(&["fatal alert"]) {
+        Some(
+            "the server refuses the client's certificate; set tls.certificate and tls.key to one that is valid and signed by \
+             an authority that the server trusts",
+        )
+    } else if says(&["not valid for name", "NotValidForName"]) {
+        Some("the server's certificate is for other hosts than this one; name the server by a host of its certificate")
+    } else if says(&["UnknownIssuer"]) {
+        Some(
+            "the server's certificate is signed by no authority that is trusted here; set tls.ca to the certificate of \
+             the authority that signed it",
+        )
+    } else if says(&["Expired", "expired", "NotValidYet", "not valid yet"]) {
+        Some("the server's certificate is not valid at this time; renew it, or set this machine's clock")
+    } else if says(&["could not add certificate or key", "could not load"]) {
+        Some(
+            "the client's certificate and key cannot be used; check that tls.certificate and tls.key are in PEM form and belong \
+             to each other",
+        )
+    } else if says(&["certificate", "Certificate", "TLS", "tls"]) {
+        Some("TLS does not come about; check the scheme of the address, the authority, the certificate and its key")
+    } else {
+        None
+    }
+}
+
 /// The first connection failed.
 pub(crate) fn from_connect(address: &str, credentials: &str, error: ConnectError) -> Error {
     let said = error.to_string();
-    let is_tls = ["certificate", "Certificate", "could not load", "TLS", "tls"].iter().any(|word| said.contains(word));
+    let tls = tls_refusal(&said);
     let (kind, what) = match error.kind() {
+        ConnectErrorKind::AuthorizationViolation if credentials == "none" => (
+            ErrorKind::Denied,
+            "the server wants credentials, and there are none; set a user with its password, a token, or a file of \
+             credentials, as the server has it"
+                .to_owned(),
+        ),
         ConnectErrorKind::AuthorizationViolation => (
             ErrorKind::Denied,
             format!("the server does not take {credentials} for credentials; check user, password, token or key"),
@@ -104,11 +141,7 @@ pub(crate) fn from_connect(address: &str, credentials: &str, error: ConnectError
             format!("the client cannot show who it is with {credentials}; check the seed or the credentials file"),
         ),
         ConnectErrorKind::ServerParse => (ErrorKind::Misconfigured, "it is no address of a server".to_owned()),
-        _ if is_tls => (
-            ErrorKind::Misconfigured,
-            "TLS does not come about; check the scheme of the address, the authority, the certificate and its key"
-                .to_owned(),
-        ),
+        _ if tls.is_some() => (ErrorKind::Misconfigured, tls.unwrap_or_default().to_owned()),
         ConnectErrorKind::Dns => (ErrorKind::Unavailable, "its host is not known".to_owned()),
         ConnectErrorKind::TimedOut => (ErrorKind::Unavailable, "it does not answer".to_owned()),
         _ => (ErrorKind::Unavailable, "it cannot be reached; check host and port, and whether it runs".to_owned()),
@@ -119,6 +152,18 @@ pub(crate) fn from_connect(address: &str, credentials: &str, error: ConnectError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_of_tls_are_told_apart() {
+        let of = |said: &str| tls_refusal(said).unwrap_or_default();
+        assert!(of("received fatal alert: CertificateRequired").contains("none is shown"));
+        assert!(of("received fatal alert: UnknownCA").contains("refuses the client's certificate"));
+        assert!(of("invalid peer certificate: UnknownIssuer").contains("set tls.ca"));
+        assert!(of("certificate not valid for name \"h\"").contains("other hosts"));
+        assert!(of("invalid peer certificate: Expired").contains("clock"));
+        assert!(of("TLS error: could not add certificate or key").contains("belong to each other"));
+        assert_eq!(tls_refusal("Connection refused (os error 111)"), None);
+    }
 
     #[test]
     fn refusals() {

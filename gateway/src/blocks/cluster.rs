@@ -101,6 +101,11 @@ impl Cluster {
         self.claims.owners().into_iter().map(slot).collect()
     }
 
+    /// The slots that this gateway cannot read any more, because the broker lost records of them, with what is wrong.
+    pub fn faults(&self) -> Vec<(u32, Arc<str>)> {
+        self.claims.faults()
+    }
+
     /// The slots that this gateway owns.
     pub fn owned_here(&self) -> usize {
         self.claims.owners().iter().filter(|ownership| ownership.here).count()

@@ -178,6 +178,7 @@ impl Driver {
                 let lost = matches!(error.kind(), ErrorKind::DataLoss | ErrorKind::Misconfigured);
                 if lost {
                     tracing::error!(slot, %error, "the slot cannot be read; what was read before is kept, and nothing is written");
+                    *self.seat.fault.lock() = Some(error.to_string().into());
                     delay = limits::CLAIM_DATA_LOSS_DELAY;
                 } else {
                     tracing::debug!(slot, %error, "looks for the slot again");
@@ -194,6 +195,9 @@ impl Driver {
             };
             match found {
                 Ok(Some(follower)) => {
+                    if self.seat.fault.lock().take().is_some() {
+                        tracing::info!(slot, "the slot can be read again");
+                    }
                     self.read(&follower);
                     return Turn::Follow(Box::new(follower));
                 }

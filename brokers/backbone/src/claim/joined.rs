@@ -103,6 +103,10 @@ impl Joined {
         self.shared.change();
     }
 
+    pub(super) fn faults(&self) -> Vec<(u32, Arc<str>)> {
+        self.shared.faults()
+    }
+
     pub(super) fn owners(&self) -> Vec<Ownership> {
         self.shared.ownerships()
     }

@@ -147,6 +147,16 @@ impl Claims {
         }
     }
 
+    /// The slots that this process cannot read any more, because the broker lost records of them or they are damaged, with
+    /// what is wrong. Nothing is written to them and no work is done in them until somebody has looked after them.
+    pub fn faults(&self) -> Vec<(u32, Arc<str>)> {
+        match &self.0 {
+            // Who is alone ends where a slot cannot be read.
+            Kind::Alone(_) => Vec::new(),
+            Kind::Joined(joined) => joined.faults(),
+        }
+    }
+
     /// Gives up every slot: the tenant drains each, and the next owner need not wait. Nothing is owned afterwards; slots are
     /// followed on until the environment stops.
     pub async fn leave(&self) {

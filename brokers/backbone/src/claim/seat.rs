@@ -41,11 +41,13 @@ pub(super) struct Seat {
     pub(super) seen: Mutex<Seen>,
     /// Where this process owns it.
     pub(super) journal: Mutex<Option<Journal>>,
+    /// Why it cannot be read, where records are lost or damaged.
+    pub(super) fault: Mutex<Option<Arc<str>>>,
 }
 
 impl Seat {
     pub(super) fn new(slot: u32, state: Arc<RwLock<State>>) -> Arc<Self> {
-        Arc::new(Self { slot, state, seen: Mutex::default(), journal: Mutex::default() })
+        Arc::new(Self { slot, state, seen: Mutex::default(), journal: Mutex::default(), fault: Mutex::default() })
     }
 
     pub(super) fn owned(&self) -> Option<Journal> {
@@ -168,6 +170,11 @@ impl Shared {
         let kept = |owner: Option<NodeId>| owner.filter(|owner| replaced.owner != Some(*owner));
         let orphaned = owners.iter().map(|(slot, owner)| (*slot, kept(*owner))).collect();
         (owners, orphaned)
+    }
+
+    pub(super) fn faults(&self) -> Vec<(u32, Arc<str>)> {
+        let fault = |seat: &Arc<Seat>| Some((seat.slot, seat.fault.lock().clone()?));
+        self.seats.read().iter().filter_map(fault).collect()
     }
 
     pub(super) fn ownerships(&self) -> Vec<Ownership> {

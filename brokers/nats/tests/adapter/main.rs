@@ -3,9 +3,12 @@
 #![allow(clippy::disallowed_methods, reason = "a test beside the product, not inside it")]
 
 mod attached;
+mod bare;
 mod faults;
+mod jwt;
 mod lanes;
 mod refusals;
+mod secured;
 mod topics;
 
 use std::sync::Arc;

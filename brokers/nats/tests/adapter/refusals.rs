@@ -12,13 +12,13 @@ use tidegate_schemas::limits::Limits;
 
 use super::{event, open, options, partition, slot};
 
-fn changed(options: &Options, change: impl FnOnce(&mut Options)) -> Options {
+pub(super) fn changed(options: &Options, change: impl FnOnce(&mut Options)) -> Options {
     let mut options = options.clone();
     change(&mut options);
     options
 }
 
-async fn refused(options: &Options) -> Error {
+pub(super) async fn refused(options: &Options) -> Error {
     let environment = Environment::system();
     let opened = NatsBroker::open(options.clone(), &environment);
     let opened = tokio::time::timeout(Duration::from_secs(20), opened);
@@ -44,40 +44,8 @@ async fn a_wrong_address_is_told() {
     assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_and_encryption() {
-    let Some(broker) = Broker::start("nats-auth").await.filter(Broker::is_ours) else { return };
-    let mut right = options(broker.url());
-    right.tls.required = true;
-    right.tls.ca_file = Some(broker.folder().unwrap().join("tls/ca.pem"));
-    right.credentials = Credentials::User { user: "tidegate".to_owned(), password: "tidegate-secret".to_owned() };
-    let log = open(&right).await;
-    log.create(LogSpec::topic("orders", 1)).await.unwrap();
-    log.append(&partition(0), event("1")).await.unwrap();
-
-    let with = |credentials: Credentials| changed(&right, |options| options.credentials = credentials);
-    let wrong = Credentials::User { user: "tidegate".to_owned(), password: "s3cr3t-guess".to_owned() };
-    for credentials in [wrong, Credentials::None, Credentials::Token("s3cr3t-guess".to_owned())] {
-        let error = refused(&with(credentials.clone())).await;
-        assert_eq!(*error.kind(), ErrorKind::Denied, "{credentials:?}: {error}");
-        assert!(!format!("{error} {error:?} {credentials:?}").contains("s3cr3t"), "{error:?}");
-    }
-    // Known, and permitted nothing.
-    let guest = Credentials::User { user: "guest".to_owned(), password: "guest-secret".to_owned() };
-    let error = refused(&with(guest)).await;
-    assert_eq!(*error.kind(), ErrorKind::Denied, "{error}");
-    // An authority that has not signed the server's certificate: that of the machine.
-    let mut untrusting = right.clone();
-    untrusting.tls.ca_file = None;
-    let error = refused(&untrusting).await;
-    assert_eq!(*error.kind(), ErrorKind::Misconfigured, "{error}");
-    let missing = with(Credentials::File("/does/not/exist.creds".into()));
-    let error = refused(&missing).await;
-    assert!(*error.kind() == ErrorKind::Misconfigured && error.to_string().contains("exist.creds"), "{error}");
-}
-
 /// A server of another kind than the script starts.
-struct Server(std::process::Child);
+pub(super) struct Server(std::process::Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -87,7 +55,11 @@ impl Drop for Server {
 }
 
 /// Starts the binary of the running broker once more with that configuration, on a free port of its own.
-async fn configured(broker: &Broker, folder: &std::path::Path, configuration: &str) -> Option<(Server, String)> {
+pub(super) async fn configured(
+    broker: &Broker,
+    folder: &std::path::Path,
+    configuration: &str,
+) -> Option<(Server, String)> {
     let binary = binary(broker)?;
     let path = folder.join("server.conf");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -148,33 +120,6 @@ async fn servers_that_are_not_fit() {
     control.append(&partition(0), event("1")).await.unwrap();
     let error = refused(&changed(&all, |options| options.replicas = Some(3))).await;
     assert!(*error.kind() == ErrorKind::Misconfigured, "{error}");
-}
-
-/// A pair of keys that is nobody's: the example of NATS' own documentation.
-const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
-const PUBLIC_KEY: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_and_keys() {
-    let Some(broker) = Broker::start("nats").await.filter(Broker::is_ours) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let store = |name: &str| format!("jetstream {{ store_dir: \"{}\" }}", folder.path().join(name).display());
-
-    let token = format!("authorization {{ token: \"s3cr3t\" }}\n{}", store("token"));
-    let (_token, url) = configured(&broker, folder.path(), &token).await.expect("the script tells the process");
-    let with_token = url.replace("nats://", "nats://s3cr3t@");
-    open(&options(&with_token)).await;
-    let error = refused(&options(&url.replace("nats://", "nats://guess@"))).await;
-    assert_eq!(*error.kind(), ErrorKind::Denied, "{error}");
-
-    let key = format!("authorization {{ users: [ {{ nkey: {PUBLIC_KEY} }} ] }}\n{}", store("key"));
-    let (_key, url) = configured(&broker, folder.path(), &key).await.unwrap();
-    let right = changed(&options(&url), |options| options.credentials = Credentials::NkeySeed(SEED.to_owned()));
-    open(&right).await;
-    let no_seed = changed(&right, |options| options.credentials = Credentials::NkeySeed("SUANONE".to_owned()));
-    let error = refused(&no_seed).await;
-    assert_eq!(*error.kind(), ErrorKind::Denied, "{error}");
-    assert!(!format!("{error:?} {no_seed:?}").contains("SUANONE"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -68,6 +68,10 @@ struct SlotDocument {
     /// Where that gateway serves HTTP, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<String>,
+    /// Why this gateway cannot read the slot any more, where the broker lost records of it: nothing is delivered of its
+    /// partitions until somebody has looked after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
 }
 
 /// What carries the events.
@@ -145,6 +149,7 @@ pub(super) async fn show(State(api): State<Shared>) -> Json<ClusterDocument> {
         ready: gateway.ready,
         slots: gateway.slots,
     });
+    let faults = api.cluster.faults();
     let slots: Vec<SlotDocument> = api
         .cluster
         .slots()
@@ -154,6 +159,7 @@ pub(super) async fn show(State(api): State<Shared>) -> Json<ClusterDocument> {
             epoch: slot.epoch,
             owner: slot.owner.map(|node| node.to_string()),
             http: slot.owner.and_then(|node| api.cluster.address(node)).map(|http| http.to_string()),
+            fault: faults.iter().find(|(number, _)| *number == slot.number).map(|(_, fault)| fault.to_string()),
         })
         .collect();
     let unreachable = api.readiness.health().failed().or_else(|| api.readiness.health().unreachable());

@@ -151,7 +151,7 @@ pub(super) async fn metrics(State(api): State<Shared>) -> Response {
     api.metrics.subscriptions_stand(standings);
     api.metrics.memory(&api.environment.memory);
     let reachable = api.readiness.health().unreachable().is_none();
-    api.metrics.cluster(reachable, api.cluster.size(), api.cluster.owned_here());
+    api.metrics.cluster(reachable, api.cluster.size(), api.cluster.owned_here(), api.cluster.faults().len());
     api.metrics.gateway_requests(api.cluster.counted());
     let (out, refused) = api.pubsub.flights();
     api.metrics.flights(out, refused);

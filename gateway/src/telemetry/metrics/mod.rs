@@ -115,6 +115,7 @@ pub struct Metrics {
     broker_reachable: Gauge,
     gateways: Gauge,
     slots_owned: Gauge,
+    slots_damaged: Gauge,
     slot_changes: Family<ChangeLabels, Counter>,
     gateway_requests: Family<ResultLabels, Counter>,
     spans: Family<OutcomeLabels, Counter>,
@@ -197,6 +198,7 @@ impl Metrics {
             broker_reachable: Gauge::default(),
             gateways: Gauge::default(),
             slots_owned: Gauge::default(),
+            slots_damaged: Gauge::default(),
             slot_changes: Family::default(),
             gateway_requests: Family::default(),
             spans: Family::default(),
@@ -238,6 +240,7 @@ impl Metrics {
         add(registry, names::BROKER_REACHABLE, self.broker_reachable.clone());
         add(registry, names::GATEWAYS, self.gateways.clone());
         add(registry, names::SLOTS_OWNED, self.slots_owned.clone());
+        add(registry, names::SLOTS_DAMAGED, self.slots_damaged.clone());
         add(registry, names::SLOT_CHANGES, self.slot_changes.clone());
         add(registry, names::GATEWAY_REQUESTS, self.gateway_requests.clone());
         add(registry, names::SPANS, self.spans.clone());
@@ -349,13 +352,14 @@ impl Metrics {
         self.publishes_refused.inner().store(refused, Ordering::Relaxed);
     }
 
-    /// How this gateway and the others stand: whether the broker can be reached, how many gateways there are, and how many
-    /// slots this one owns.
-    pub fn cluster(&self, reachable: bool, gateways: usize, slots_owned: usize) {
+    /// How this gateway and the others stand: whether the broker can be reached, how many gateways there are, how many
+    /// slots this one owns, and how many it cannot read any more.
+    pub fn cluster(&self, reachable: bool, gateways: usize, slots_owned: usize, slots_damaged: usize) {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.broker_reachable.set(i64::from(reachable));
         self.gateways.set(gauge(gateways));
         self.slots_owned.set(gauge(slots_owned));
+        self.slots_damaged.set(gauge(slots_damaged));
     }
 
     /// A delivery slot was `acquired` here, `released`, or `lost` to another gateway.

@@ -89,6 +89,7 @@ figures! {
     BROKER_REACHABLE = "tidegate_broker_reachable", Gauge, [], "Whether the backbone can be reached: 1 or 0";
     GATEWAYS = "tidegate_gateways", Gauge, [], "Gateways that share the backbone, as this one sees them";
     SLOTS_OWNED = "tidegate_slots_owned", Gauge, [], "Slots that this gateway owns";
+    SLOTS_DAMAGED = "tidegate_slots_damaged", Gauge, [], "Slots that this gateway cannot read any more, because the broker lost records of them";
     SLOT_CHANGES = "tidegate_slot_changes", Counter, ["change"], "Delivery slots that this gateway acquired, gave up by itself, or lost to another";
     GATEWAY_REQUESTS = "tidegate_gateway_requests", Counter, ["result"], "Requests among gateways: sent, carried-out, duplicate, expired, turned-away, cancelled, or late";
     SPANS = "tidegate_spans", Counter, ["outcome"], "Spans of traces: exported, failed, or dropped";

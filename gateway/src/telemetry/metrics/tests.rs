@@ -28,7 +28,7 @@ fn observed() -> Arc<Metrics> {
     metrics.subscriptions_stand([("large-orders", Standing { active: true, queued: 3, ..Standing::default() })]);
     metrics.memory(&Budget::new(1_600));
     metrics.flights(1, 2);
-    metrics.cluster(true, 3, 6);
+    metrics.cluster(true, 3, 6, 1);
     metrics.slot_changed("acquired");
     metrics.gateway_requests([("sent", 4)]);
     metrics.spans("exported", 2);

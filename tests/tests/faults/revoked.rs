@@ -1,0 +1,70 @@
+//! The gateway's user is taken away while it works, and given back.
+
+use tidegate_conformance::{Broker, Linked, Proxy};
+use tidegate_tests::client::Outgoing;
+use tidegate_tests::cluster::{acknowledged, broker, figure, is_built_in, order, until};
+use tidegate_tests::home::Home;
+use tidegate_tests::load::Load;
+use tidegate_tests::sink::Sink;
+use tidegate_tests::subscriptions::{PATIENT_RETRY, Subscription};
+
+use super::{Backbone, SECRET, over_tls};
+
+/// Under a load, until the gateway says so and again until it works: it goes on by itself, and nothing acknowledged is missing.
+async fn revoked(broker: &Broker, url: &str, cut: impl Fn()) {
+    let tls = broker.folder().expect("the broker is ours").join("tls");
+    let (sink, home) = (Sink::accepting().await, Home::new());
+    let (to, delivery) = (sink.url(), ["order: key", PATIENT_RETRY]);
+    let subscription = Subscription { name: "load", topics: &["load"], filters: &[], sink: &to, delivery: &delivery };
+    home.write_resource("load.yaml", &subscription.yaml());
+    let backbone = Backbone::by_password(url, &tls, "ca.pem", "tidegate", "tidegate-secret");
+    let gateway = backbone.start(&home).await;
+    let client = gateway.client();
+    let load = Load::new("load", 4);
+    let running = load.begin(client);
+    sink.wait_until("fifty deliveries", |deliveries| deliveries.len() >= 50).await;
+
+    broker.admit(false).await;
+    cut();
+    let took = until("that the gateway is not ready, and says why", async || {
+        let answer = client.get("/readyz").await.unwrap();
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        answer.status == 503 && answer.expect_problem(&[503]) == "unavailable" && text.contains("credentials")
+    });
+    println!("{}: the gateway says so {:?} after its user was taken away", broker.name(), took.await);
+    let event = Outgoing { id: "revoked", ..Outgoing::default() };
+    let refused = client.publish("load", &event).await.unwrap();
+    println!("a publish meanwhile: {refused}");
+    refused.expect_problem(&[503, 504]);
+    assert!(figure(client, "tidegate_broker_reachable", "").await.abs() < f64::EPSILON);
+    assert_eq!(client.get("/livez").await.unwrap().status, 200);
+
+    broker.admit(true).await;
+    let took = until("that it is ready", async || client.get("/readyz").await.unwrap().status == 200).await;
+    println!("{}: it is ready {took:?} after its user was given back", broker.name());
+    let seen = sink.deliveries().len();
+    sink.wait_until("deliveries afterwards", |deliveries| deliveries.len() > seen + 50).await;
+    let counts = running.finish().await;
+    assert!(counts.put_off > 0, "the fault met no publish, so that it shows nothing: {counts:?}");
+    let order = order(&sink.wait_for_ids(&acknowledged(&load.acknowledged())).await);
+    println!("{} acknowledged, {} delivered, {} repeats", counts.acknowledged, order.distinct, order.repeats);
+    assert!(order.early.is_empty(), "out of order: {order:?}");
+    assert!(!gateway.stderr().contains(SECRET), "{}", gateway.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_revoked_on_nats() {
+    let Some(broker) = broker("nats-auth").await.filter(Broker::is_ours) else { return };
+    revoked(&broker, &over_tls(&broker), || {}).await;
+}
+
+/// Kafka asks for credentials when a connection begins, so that the open ones are cut as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_revoked_on_kafka() {
+    if !is_built_in("kafka").await {
+        return;
+    }
+    let Some(linked) = Linked::start("kafka-auth").await else { return };
+    let url = linked.url().replace("kafka://", "kafka+ssl://");
+    revoked(linked.broker(), &url, || linked.proxies().iter().for_each(Proxy::cut)).await;
+}
