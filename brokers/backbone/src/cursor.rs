@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::log::Position;
 
 /// See the module. Written as `c` and the positions of the partitions in order, parted by `-`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Cursor(pub Vec<Position>);
 
 impl fmt::Display for Cursor {
@@ -15,6 +18,20 @@ impl fmt::Display for Cursor {
             write!(formatter, "{}{position}", if index == 0 { "c" } else { "-" })?;
         }
         Ok(())
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> Self {
+        cursor.to_string()
+    }
+}
+
+impl TryFrom<String> for Cursor {
+    type Error = NoCursor;
+
+    fn try_from(text: String) -> Result<Self, NoCursor> {
+        text.parse()
     }
 }
 

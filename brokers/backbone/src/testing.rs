@@ -356,6 +356,19 @@ impl PartitionLog for MemoryLog {
         })
     }
 
+    /// By its own name only.
+    fn attach<'a>(&'a self, topic: &'a str, to: &'a str) -> BoxFuture<'a, Result<u32>> {
+        Box::pin(async move {
+            self.reads().await?;
+            let logs = self.broker.logs.lock();
+            let of = |id: &&LogId| matches!(id, LogId::Topic { topic: name, .. } if &**name == to && topic == to);
+            match logs.logs.keys().filter(of).count() {
+                0 => Err(Error::new(ErrorKind::NotFound, format!("there is no topic {to} to attach {topic} to"))),
+                partitions => Ok(u32::try_from(partitions).unwrap_or(u32::MAX)),
+            }
+        })
+    }
+
     fn delete(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.reads().await?;

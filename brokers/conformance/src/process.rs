@@ -203,7 +203,7 @@ impl Process {
 
     /// Creates a subscription to those topics from that place on.
     pub async fn subscribe(&self, spec: SubscriptionSpec, start: Start) -> Result<Sink, Failure> {
-        let subscription = self.consume.create_subscription(spec, &start).await?;
+        let subscription = self.consume.create_subscription(SubscriptionSpec { from: start, ..spec }).await?;
         self.sink(&subscription)
     }
 
@@ -388,6 +388,7 @@ pub(crate) fn subscription(name: &str, topics: &str) -> SubscriptionSpec {
         filters: Vec::new(),
         sink: "https://sink.example/".to_owned(),
         request: RequestSpec::default(),
+        from: Start::Latest,
         order: Order::Key,
         max_in_flight: 32,
         timeout: Duration::from_secs(15),

@@ -12,6 +12,7 @@ use tidegate_routing::topic::{TopicName, TopicPattern};
 use tidegate_schemas::limits;
 
 use super::ChangeError;
+use crate::cursor::Cursor;
 use crate::log::LogId;
 
 /// The version of the entries that this build writes and reads.
@@ -244,6 +245,28 @@ pub enum OnExhausted {
     PauseKey,
 }
 
+/// Where a subscription begins in a topic that was there before it read that: in those that it finds when it is created or
+/// changed, and in one that is attached. A topic that the gateway creates is read from its start, which all of these come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// With the first event that is still there.
+    Earliest,
+    /// With what comes after that moment.
+    #[default]
+    Latest,
+    /// With the first event appended at or after that time, in milliseconds since 1970.
+    Time(u64),
+    /// At that place; for a subscription to one topic.
+    At(Cursor),
+}
+
+impl Start {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a subscription asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -259,6 +282,9 @@ pub struct SubscriptionSpec {
     /// How requests to it are made.
     #[serde(default)]
     pub request: RequestSpec,
+    /// Where it begins.
+    #[serde(default, skip_serializing_if = "Start::is_default")]
+    pub from: Start,
     /// Which events wait for each other.
     pub order: Order,
     /// Deliveries that are out at once.

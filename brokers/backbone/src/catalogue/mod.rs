@@ -35,8 +35,8 @@ use crate::slot::{CommitError, Expect, SlotHandle};
 
 pub(crate) use entry::Version;
 pub use entry::{
-    Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Subscription, SubscriptionSpec,
-    Topic, TopicSpec, foreign_topic,
+    Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Start, Subscription,
+    SubscriptionSpec, Topic, TopicSpec, foreign_topic,
 };
 use follow::Attached;
 

@@ -66,6 +66,7 @@ fn subscription(uid: u64) -> Subscription {
         filters: Vec::new(),
         sink: "https://sink.example/".to_owned(),
         request: RequestSpec::default(),
+        from: Start::Latest,
         order: Order::Key,
         max_in_flight: 1,
         timeout: Duration::from_secs(1),

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 
 use super::checkpoint;
 use super::core::Partition;
-use super::engine::{Consume, Start};
-use crate::catalogue::{ChangeError, Subscription, SubscriptionSpec, Topic, TopicSpec};
+use super::engine::Consume;
+use crate::catalogue::{ChangeError, Start, Subscription, SubscriptionSpec, Topic, TopicSpec};
 use crate::error::Result;
 use crate::log::Position;
 use crate::slot::{Command, CommitError, Expect};
@@ -19,7 +19,7 @@ const PAUSE_ATTEMPTS: u32 = 5;
 
 impl Consume {
     /// Creates a topic, or gives the one that is there; subscriptions whose patterns match read it from its start, or from
-    /// its end where it is attached and so may hold much that came before them.
+    /// where they say that they begin where it is attached and so may hold much that came before them.
     pub async fn create_topic(&self, mut spec: TopicSpec) -> std::result::Result<(Arc<Topic>, bool), ChangeError> {
         let _changing = self.changing.lock().await;
         let catalogue = &self.shared.catalogue;
@@ -29,7 +29,7 @@ impl Consume {
             for subscription in catalogue.view().clone().subscriptions.values() {
                 if self.reader_of(&subscription.spec).reads(&spec.name) {
                     let within = (&spec.name, spec.partitions);
-                    starts = self.put_starts(starts, subscription.uid, within, &Start::Latest).await?;
+                    starts = self.put_starts(starts, subscription.uid, within, &subscription.spec.from).await?;
                 }
             }
         }
@@ -54,11 +54,10 @@ impl Consume {
         deleted
     }
 
-    /// Creates a subscription, which begins at `start` in every topic that is there.
+    /// Creates a subscription, which begins where it says in every topic that is there.
     pub async fn create_subscription(
         &self,
         spec: SubscriptionSpec,
-        start: &Start,
     ) -> std::result::Result<Arc<Subscription>, ChangeError> {
         let _changing = self.changing.lock().await;
         if self.shared.catalogue.subscription(&spec.name).is_some() {
@@ -69,7 +68,7 @@ impl Consume {
         let topics: Vec<_> = self.shared.catalogue.view().topics.values().cloned().collect();
         let reader = self.reader_of(&spec);
         for topic in topics.iter().filter(|topic| reader.reads(&topic.spec.name)) {
-            command = self.put_starts(command, uid, (&topic.spec.name, topic.spec.partitions), start).await?;
+            command = self.put_starts(command, uid, (&topic.spec.name, topic.spec.partitions), &spec.from).await?;
         }
         let created_at = Some(self.shared.environment.clock.unix_milliseconds());
         let subscription = Subscription { created_at, ..Subscription::new(uid, spec) };
@@ -108,7 +107,7 @@ impl Consume {
         })
     }
 
-    /// Changes what a subscription asks for; its progress stays. New topics of changed patterns begin at their end.
+    /// Changes what a subscription asks for; its progress stays. It begins in new topics of changed patterns where it says.
     pub async fn update_subscription(
         &self,
         spec: SubscriptionSpec,
@@ -144,7 +143,7 @@ impl Consume {
         let comes = |name: &TopicName| wanted.reads(name) && !existed.reads(name);
         for topic in topics.iter().filter(|topic| comes(&topic.spec.name)) {
             let within = (&topic.spec.name, topic.spec.partitions);
-            command = self.put_starts(command, existing.uid, within, &Start::Latest).await?;
+            command = self.put_starts(command, existing.uid, within, &spec.from).await?;
         }
         let changed_at = Some(self.shared.environment.clock.unix_milliseconds());
         let changed = Subscription { spec, changed_at, ..Subscription::clone(existing) };

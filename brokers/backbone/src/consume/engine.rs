@@ -24,7 +24,6 @@ use super::observe::Observer;
 use super::owned::Owned;
 use super::router::Routing;
 use crate::catalogue::Catalogue;
-use crate::cursor::Cursor;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::log::PartitionLog;
@@ -32,19 +31,6 @@ use crate::slot::CommitError;
 
 /// How often old outcomes are let go.
 const TRIM_INTERVAL: Duration = Duration::from_secs(600);
-
-/// Where a new subscription begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With the first event that is still there.
-    Earliest,
-    /// With what comes after its creation.
-    Latest,
-    /// With the first event appended at or after that time, in milliseconds since 1970.
-    Time(u64),
-    /// At that place; for a subscription to one topic.
-    At(Cursor),
-}
 
 /// Whether deliveries of a subscription go out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

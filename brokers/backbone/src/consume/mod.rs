@@ -62,7 +62,7 @@ use crate::slot::{Command, SlotHandle};
 
 pub use self::dead_letter::{ATTRIBUTE as DEAD_LETTER_ATTRIBUTE, Cause, Reason, open as open_dead_letter};
 pub use self::delivery::{Attempt, Consumer, Delivery};
-pub use self::engine::{Consume, Probing, Standing, Start, Status};
+pub use self::engine::{Consume, Probing, Standing, Status};
 pub use self::keys::{Head, PausedKey, Which};
 pub use self::lag::Lag;
 pub use self::letters::{
@@ -72,6 +72,7 @@ pub use self::letters::{
 pub use self::observe::{Observer, Silent};
 pub use self::others::{Owners, SERVICE, Whole};
 pub use self::outcomes::{Ending, Outcome, decode as decode_outcomes};
+pub use crate::catalogue::Start;
 
 pub use self::passport::{Coverage, Fate, Letter, Passport, Passports, Place, State};
 pub use self::plan::{Example, Looked, Prediction, Question, Sample, Tally};

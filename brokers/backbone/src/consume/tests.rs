@@ -17,7 +17,7 @@ use tidegate_schemas::foreign::{Foreign as ForeignRecord, wrap};
 use super::{Attempt, Consume, Silent, Start};
 use crate::catalogue::{Catalogue, Foreign, OnExhausted, Order, Origin, RequestSpec, SubscriptionSpec, TopicSpec};
 use crate::environment::{Clock, Environment};
-use crate::log::{BoxFuture, LogId, PartitionLog, Record};
+use crate::log::{BoxFuture, LogId, LogSpec, PartitionLog, Record};
 use crate::slot::{Command, CommitError, Committed, Head, Journal, Options, SlotHandle, Watch};
 use crate::testing::{MemoryBroker, SeededRandom};
 
@@ -157,6 +157,7 @@ pub(super) fn subscription(name: &str, topics: &str) -> SubscriptionSpec {
         filters: Vec::new(),
         sink: "https://sink.example/".to_owned(),
         request: RequestSpec::default(),
+        from: Start::Latest,
         order: Order::Key,
         max_in_flight: 100,
         timeout: Duration::from_secs(1),
@@ -166,6 +167,10 @@ pub(super) fn subscription(name: &str, topics: &str) -> SubscriptionSpec {
         reply_to: None,
         origin: Origin::Api,
     }
+}
+
+pub(super) fn earliest(spec: SubscriptionSpec) -> SubscriptionSpec {
+    SubscriptionSpec { from: Start::Earliest, ..spec }
 }
 
 /// Takes and settles that many; gives their ids.
@@ -202,13 +207,13 @@ async fn an_owner_follows_the_catalogue_as_far_as_the_one_before_it_had() {
     let cluster = Cluster::new().await;
     let first = cluster.process(Arc::new(cluster.slot0.clone())).await;
     first.create_topic(topic("orders", 4)).await.unwrap();
-    first.create_subscription(subscription("early", "orders"), &Start::Latest).await.unwrap();
+    first.create_subscription(subscription("early", "orders")).await.unwrap();
     let journals = cluster.own(&first).await;
     let late = Late::new(&cluster.slot0);
     let second = cluster.process(Arc::clone(&late) as Arc<dyn SlotHandle>).await;
     // From here on the second sees nothing of what happens to the catalogue.
     late.stop();
-    first.create_subscription(subscription("new", "orders"), &Start::Latest).await.unwrap();
+    first.create_subscription(subscription("new", "orders")).await.unwrap();
     (0..4).for_each(|partition| cluster.publish("orders", partition, partition * 10..partition * 10 + 10));
     assert_eq!(take(&first, "early", 40).await, ids(0..40));
     assert_eq!(take(&first, "new", 40).await, ids(0..40));
@@ -246,7 +251,7 @@ async fn a_start_that_the_checkpoint_does_not_know_has_the_last_word_and_no_othe
     let cluster = Cluster::new().await;
     let first = cluster.process(Arc::new(cluster.slot0.clone())).await;
     first.create_topic(topic("orders", 2)).await.unwrap();
-    first.create_subscription(subscription("early", "orders"), &Start::Latest).await.unwrap();
+    first.create_subscription(subscription("early", "orders")).await.unwrap();
     let journals = cluster.own(&first).await;
     cluster.publish("orders", 0, 0..10);
     cluster.publish("orders", 1, 10..20);
@@ -254,7 +259,7 @@ async fn a_start_that_the_checkpoint_does_not_know_has_the_last_word_and_no_othe
     first.finish().await;
     // The owner dies, and while there is none, a subscription is made that reads from the start.
     (1..SLOTS).for_each(|slot| first.lose(slot));
-    first.create_subscription(subscription("new", "orders"), &Start::Earliest).await.unwrap();
+    first.create_subscription(earliest(subscription("new", "orders"))).await.unwrap();
     drop(journals);
     let second = cluster.process(Arc::new(cluster.slot0.clone())).await;
     cluster.own(&second).await;
@@ -272,7 +277,7 @@ async fn progress_in_a_topic_says_nothing_of_another_of_the_same_name() {
     let cluster = Cluster::new().await;
     let owner = cluster.process(Arc::new(cluster.slot0.clone())).await;
     let (first, _) = owner.create_topic(topic("orders", 2)).await.unwrap();
-    owner.create_subscription(subscription("s", "orders"), &Start::Latest).await.unwrap();
+    owner.create_subscription(subscription("s", "orders")).await.unwrap();
     let journals = cluster.own(&owner).await;
     cluster.publish("orders", 0, 0..10);
     assert_eq!(take(&owner, "s", 10).await, ids(0..10));
@@ -309,10 +314,10 @@ async fn records_that_are_no_events_go_where_their_topic_says() {
     owner.create_topic(topic("wrapped", 1)).await.unwrap();
     let _journals = cluster.own(&owner).await;
     for name in ["moved", "wrapped"] {
-        owner.create_subscription(subscription(name, name), &Start::Latest).await.unwrap();
+        owner.create_subscription(subscription(name, name)).await.unwrap();
     }
-    owner.create_subscription(subscription("all", "**"), &Start::Latest).await.unwrap();
-    owner.create_subscription(subscription("watch", "dead.foreign.moved"), &Start::Latest).await.unwrap();
+    owner.create_subscription(subscription("all", "**")).await.unwrap();
+    owner.create_subscription(subscription("watch", "dead.foreign.moved")).await.unwrap();
     for topic in ["moved", "wrapped"] {
         cluster.publish(topic, 0, 0..2);
         let body = Bytes::from_static(b"not an event");
@@ -328,6 +333,51 @@ async fn records_that_are_no_events_go_where_their_topic_says() {
     assert_eq!(take(&owner, "all", 7).await, with_foreign, "as wrapped, and not where it was moved to");
     assert_eq!(take(&owner, "watch", 1).await, BTreeSet::from(["0-2".to_owned()]));
     // One that reads by itself comes to the same.
-    owner.create_subscription(subscription("later", "moved"), &Start::Earliest).await.unwrap();
+    owner.create_subscription(earliest(subscription("later", "moved"))).await.unwrap();
     assert_eq!(take(&owner, "later", 3).await, ids(0..3));
+}
+
+#[tokio::test]
+async fn a_subscription_begins_where_it_says_in_a_topic_that_is_attached_after_it() {
+    let cluster = Cluster::new().await;
+    let owner = cluster.process(Arc::new(cluster.slot0.clone())).await;
+    let _journals = cluster.own(&owner).await;
+    for (name, from) in [("earliest", Start::Earliest), ("latest", Start::Latest), ("time", Start::Time(0))] {
+        owner.create_subscription(SubscriptionSpec { from, ..subscription(name, "*") }).await.unwrap();
+    }
+    owner.create_subscription(earliest(subscription("other", "elsewhere"))).await.unwrap();
+    // Somebody else's, with what was written before anybody here knew it.
+    let theirs = LogSpec::topic("theirs", 2);
+    cluster.broker.client().create(theirs).await.unwrap();
+    cluster.publish("theirs", 0, 0..3);
+    cluster.publish("theirs", 1, 3..6);
+    owner.create_topic(TopicSpec { attached: Some("theirs".into()), ..topic("theirs", 1) }).await.unwrap();
+    for name in ["earliest", "time"] {
+        assert_eq!(take(&owner, name, 6).await, ids(0..6), "{name}");
+    }
+    cluster.publish("theirs", 1, 6..8);
+    for name in ["earliest", "time", "latest"] {
+        assert_eq!(take(&owner, name, 2).await, ids(6..8), "{name}");
+    }
+    // A pattern that takes it in later begins where it says as well.
+    owner.update_subscription(earliest(subscription("other", "theirs"))).await.unwrap();
+    assert_eq!(take(&owner, "other", 8).await, ids(0..8));
+}
+
+#[tokio::test]
+async fn a_topic_that_is_created_later_is_read_from_its_start_wherever_a_subscription_begins() {
+    let cluster = Cluster::new().await;
+    let owner = cluster.process(Arc::new(cluster.slot0.clone())).await;
+    for (name, from) in [("earliest", Start::Earliest), ("latest", Start::Latest), ("time", Start::Time(u64::MAX))] {
+        owner.create_subscription(SubscriptionSpec { from, ..subscription(name, "orders") }).await.unwrap();
+    }
+    // By another gateway, and published to before whoever is to deliver it owns its slot.
+    let other = cluster.process(Arc::new(cluster.slot0.clone())).await;
+    other.create_topic(topic("orders", 2)).await.unwrap();
+    cluster.publish("orders", 0, 0..3);
+    cluster.publish("orders", 1, 3..5);
+    let _journals = cluster.own(&owner).await;
+    for name in ["earliest", "latest", "time"] {
+        assert_eq!(take(&owner, name, 5).await, ids(0..5), "{name}");
+    }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use tidegate_backbone::Result;
-use tidegate_backbone::catalogue::{Origin, Retention, Subscription, SubscriptionSpec, Topic};
+use tidegate_backbone::catalogue::{Origin, Retention, Start, Subscription, SubscriptionSpec, Topic};
 use tidegate_backbone::consume::{Looked, Question, Tally};
-use tidegate_resources::{self as resources, Resources, StartFrom};
+use tidegate_resources::{self as resources, Resources};
 use tidegate_routing::{TopicName, TopicPattern};
 use tidegate_schemas::limits;
 
@@ -68,7 +68,7 @@ pub struct PlannedSubscription {
     /// What changes of it, as the keys are called in a file.
     pub changes: Vec<&'static str>,
     /// Where it begins to read, where it is new.
-    pub from: Option<StartFrom>,
+    pub from: Option<Start>,
     /// The deliveries of the events that were looked at.
     pub tally: Tally,
 }
@@ -106,7 +106,7 @@ impl PubSub {
         let mut from = HashMap::new();
         for declared in &proposal.resources.subscriptions {
             let spec = spec_of(declared, Origin::File(declared.origin.file.to_string()));
-            from.insert(spec.name.clone(), declared.delivery.from);
+            from.insert(spec.name.clone(), spec.from.clone());
             after.insert(spec.name.clone(), spec);
         }
         let question = Question {
@@ -123,7 +123,7 @@ impl PubSub {
         let subscriptions = names.into_iter().map(|name| {
             let existing = there.iter().find(|subscription| subscription.spec.name == *name);
             let (action, changes) = difference(existing, after.get(name));
-            let from = from.get(name).copied().filter(|_| action == Action::Create);
+            let from = from.get(name).cloned().filter(|_| action == Action::Create);
             let tally = prediction.subscriptions.remove(name).unwrap_or_default();
             PlannedSubscription { name: name.clone(), action, changes, from, tally }
         });
@@ -211,6 +211,7 @@ fn difference(before: Option<&Arc<Subscription>>, after: Option<&SubscriptionSpe
         ("delivery.maxInFlight", before.max_in_flight != after.max_in_flight),
         ("delivery.timeout", before.timeout != after.timeout),
         ("delivery.retry", before.retry != after.retry),
+        ("delivery.from", before.from != after.from),
         ("delivery.deadLetterTopic", before.dead_letter_topic != after.dead_letter_topic),
     ];
     let changes: Vec<&str> = differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect();

@@ -20,10 +20,9 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use tidegate_backbone::ErrorKind;
 use tidegate_backbone::catalogue::{
-    ChangeError, Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Subscription,
+    ChangeError, Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Start, Subscription,
     SubscriptionSpec, TopicSpec,
 };
-use tidegate_backbone::consume::Start;
 use tidegate_backbone::slot::CommitError;
 use tidegate_schemas::limits;
 use tidegate_schemas::webhook::SigningKey;
@@ -181,7 +180,7 @@ impl PubSub {
     async fn declare(&self, declared: &resources::Subscription, folder: Option<&Path>) -> Result<(), Cause> {
         let delivery = &declared.delivery;
         let mut spec = spec_of(declared, Origin::File(declared.origin.file.to_string()));
-        let (name, start) = (spec.name.clone(), start_of(declared));
+        let name = spec.name.clone();
         let (sink, request) = (&declared.sink, &declared.request);
         let known = self.0.targets.lock().get(&name).is_some_and(|target| target.is_declared_as(sink, request));
         if !known {
@@ -198,7 +197,7 @@ impl PubSub {
                 info!(subscription = %name, sink = %declared.sink, "a subscription goes on with what its file says now");
             }
         } else {
-            self.0.consume.create_subscription(spec, &start).await?;
+            self.0.consume.create_subscription(spec).await?;
             info!(subscription = %name, sink = %declared.sink, from = ?delivery.from, "a subscription begins");
         }
         Ok(())
@@ -232,8 +231,8 @@ fn is_of(file: &str, folder: Option<&Path>) -> bool {
     file == folder || file.parent() == Some(folder)
 }
 
-/// Where a declared subscription begins when it is new.
-pub(super) fn start_of(declared: &resources::Subscription) -> Start {
+/// Where a declared subscription begins.
+fn start_of(declared: &resources::Subscription) -> Start {
     match declared.delivery.from {
         StartFrom::Earliest => Start::Earliest,
         StartFrom::Latest => Start::Latest,
@@ -274,6 +273,7 @@ pub(super) fn spec_of(declared: &resources::Subscription, origin: Origin) -> Sub
         filters: declared.filters.clone(),
         sink: declared.sink.to_string(),
         request: request_of(declared),
+        from: start_of(declared),
         order: match delivery.order {
             resources::Order::Key => Order::Key,
             resources::Order::None => Order::None,

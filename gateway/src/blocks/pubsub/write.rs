@@ -10,7 +10,7 @@ use tracing::info;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::PubSub;
-use super::resources::{spec_of, start_of};
+use super::resources::spec_of;
 
 /// Why a request changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -98,12 +98,12 @@ impl PubSub {
     ) -> Result<(Arc<Subscription>, Outcome), WriteError> {
         let _writing = self.0.writing.lock().await;
         let existing = self.check_subscription(wanted, expected)?;
-        let (spec, start) = (spec_of(wanted, Origin::Api), start_of(wanted));
+        let spec = spec_of(wanted, Origin::Api);
         let (name, sink) = (spec.name.clone(), spec.sink.clone());
         let (subscription, outcome) = match existing {
             Some(existing) if existing.spec == spec => (existing, Outcome::Unchanged),
             Some(_) => (self.0.consume.update_subscription(spec).await?, Outcome::Changed),
-            None => (self.0.consume.create_subscription(spec, &start).await?, Outcome::Created),
+            None => (self.0.consume.create_subscription(spec).await?, Outcome::Created),
         };
         if outcome != Outcome::Unchanged {
             info!(subscription = %name, sink, ?outcome, "a request changed a subscription");

@@ -8,13 +8,14 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tidegate_backbone::consume::{Example, Looked, Sample};
-use tidegate_resources::{Diagnostic, StartFrom, parse_all};
+use tidegate_resources::{Diagnostic, parse_all};
 use tidegate_routing::TopicName;
 use tidegate_schemas::{Fault, limits};
 use utoipa::ToSchema;
 
 use super::body::read_json;
 use super::openapi::{BODY, READ, refusals, schemas};
+use super::subscriptions::start;
 use super::{Shared, time};
 use crate::blocks::pubsub::{Action, Plan, PlannedSubscription, PlannedTopic, Proposal};
 use crate::edge::problem::{Code, Problem};
@@ -231,11 +232,7 @@ fn action(action: &Action) -> (&'static str, Option<String>) {
 }
 
 fn subscription(planned: PlannedSubscription) -> SubscriptionDocument {
-    let from = planned.from.map(|from| match from {
-        StartFrom::Earliest => "earliest".to_owned(),
-        StartFrom::Latest => "latest".to_owned(),
-        StartFrom::Time(milliseconds) => time::text(milliseconds),
-    });
+    let from = planned.from.as_ref().map(start);
     SubscriptionDocument {
         name: planned.name.to_string(),
         action: action(&planned.action).0,

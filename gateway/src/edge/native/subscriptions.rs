@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytestring::ByteString;
 use http::{HeaderValue, header};
 use serde::{Deserialize, Serialize};
-use tidegate_backbone::catalogue::{HandshakeSpec, Mode, OnExhausted, Order, Origin, Subscription};
+use tidegate_backbone::catalogue::{HandshakeSpec, Mode, OnExhausted, Order, Origin, Start, Subscription};
 use tidegate_backbone::consume::{Probing, Standing, Whole};
 use tidegate_routing::{Filter, TopicPattern};
 use utoipa::ToSchema;
@@ -110,6 +110,10 @@ struct Delivery<'a> {
     retry: Retry,
     #[schema(schema_with = schemas::on_exhausted)]
     on_exhausted: OnExhausted,
+    /// Where it begins: `earliest`, `latest` or a time (RFC 3339); a topic that the gateway creates later is read from its
+    /// start.
+    #[schema(examples("latest"))]
+    from: String,
     /// Where events go that cannot be delivered.
     dead_letter_topic: &'a str,
 }
@@ -174,6 +178,16 @@ pub(super) fn standing(standing: Option<&Standing>) -> (&'static str, Option<Str
     }
 }
 
+/// Where a subscription begins, as it is written.
+pub(super) fn start(from: &Start) -> String {
+    match from {
+        Start::Earliest => "earliest".to_owned(),
+        Start::Latest => "latest".to_owned(),
+        Start::Time(milliseconds) => time::text(*milliseconds),
+        Start::At(cursor) => cursor.to_string(),
+    }
+}
+
 /// How a sink at fault is probed.
 fn probing(standing: &Standing) -> Option<Probing> {
     match standing {
@@ -220,6 +234,7 @@ fn document<'a>(subscription: &'a Subscription, statuses: &Statuses) -> Document
                     max: tidegate_resources::format_duration(spec.retry.max),
                 },
                 on_exhausted: spec.on_exhausted,
+                from: start(&spec.from),
                 dead_letter_topic: spec.dead_letter_topic.as_str(),
             },
             reply_to: spec.reply_to.as_ref().map(|topic| format!("topic://{topic}")),

@@ -139,6 +139,7 @@ async fn deliver(events: usize, consume: &Arc<Consume>, name: &str) -> Result<f6
         filters: Vec::new(),
         sink: "https://sink.example/".to_owned(),
         request: RequestSpec::default(),
+        from: Start::Earliest,
         order: Order::Key,
         max_in_flight: limits::DELIVERIES_IN_FLIGHT_MAX,
         timeout: limits::DELIVERY_TIMEOUT,
@@ -149,7 +150,7 @@ async fn deliver(events: usize, consume: &Arc<Consume>, name: &str) -> Result<f6
         origin: Origin::Api,
     };
     let began = Instant::now();
-    let subscription = consume.create_subscription(spec, &Start::Earliest).await?;
+    let subscription = consume.create_subscription(spec).await?;
     let consumer = consume.consumer(subscription.uid).ok_or("the subscription does not run")?;
     for taken in 0..events {
         let next = tokio::time::timeout(HANG, consumer.next()).await;

@@ -9,8 +9,8 @@ use tidegate_schemas::Event;
 use super::*;
 use crate::catalogue::TopicSpec;
 use crate::claim::Ownership;
-use crate::consume::tests::{Cluster, SLOTS, log_of, subscription, topic};
-use crate::consume::{Attempt, Consume, Reason, Redrive, Standing, Start, State};
+use crate::consume::tests::{Cluster, SLOTS, earliest, log_of, subscription, topic};
+use crate::consume::{Attempt, Consume, Reason, Redrive, Standing, State};
 use crate::lane::NodeId;
 use crate::log::Record;
 use crate::request::{Hub, MemberInfo, Options, Requests};
@@ -95,7 +95,7 @@ async fn what_several_owners_know_is_put_together_and_what_is_missing_told() {
     one.create_topic(orders).await.unwrap();
     // As many dead-letter partitions as there are, so that both slots have some.
     one.create_topic(TopicSpec { dedupe_window: Duration::ZERO, ..topic("dead.s", PARTITIONS) }).await.unwrap();
-    let subscription = one.create_subscription(subscription("s", "orders"), &Start::Earliest).await.unwrap();
+    let subscription = one.create_subscription(earliest(subscription("s", "orders"))).await.unwrap();
     other.catalogue().reached(one.catalogue().view().revision).await;
     two.letters(PARTITIONS).await;
     let name = "s".into();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidegate_backbone::catalogue::SubscriptionSpec;
 use tidegate_backbone::consume::{Attempt, Delivery, Start};
 use tidegate_backbone::slot::placement::{delivery_slots, slot_of};
 use tidegate_backbone::slot::{CommitError, Journal};
@@ -89,7 +90,7 @@ pub(super) async fn elsewhere(fixture: Arc<dyn Fixture>) -> Outcome {
     }
     // Made by a process that owns nothing, delivered by the one that owns the partitions.
     for (name, start) in [("latest", Start::Latest), ("earliest", Start::Earliest)] {
-        other.consume.create_subscription(subscription(name, "orders"), &start).await?;
+        other.consume.create_subscription(SubscriptionSpec { from: start, ..subscription(name, "orders") }).await?;
     }
     owner.publish_all(&topic, events(100..150, 10)).await?;
     for (name, first) in [("latest", 100), ("earliest", 0)] {
