@@ -13,11 +13,13 @@ use tidegate_routing::retry::RetryPolicy;
 use tidegate_routing::topic::TopicPattern;
 use tidegate_schemas::Event;
 use tidegate_schemas::foreign::{Foreign as ForeignRecord, wrap};
+use tidegate_schemas::limits;
 
-use super::{Attempt, Consume, Silent, Start};
+use super::{Attempt, Consume, Delivery, Silent, Start};
 use crate::catalogue::{Catalogue, Foreign, OnExhausted, Order, Origin, RequestSpec, SubscriptionSpec, TopicSpec};
 use crate::environment::{Clock, Environment};
 use crate::log::{BoxFuture, LogId, LogSpec, PartitionLog, Record};
+use crate::slot::placement::slot_of;
 use crate::slot::{Command, CommitError, Committed, Head, Journal, Options, SlotHandle, Watch};
 use crate::testing::{MemoryBroker, SeededRandom};
 
@@ -335,6 +337,52 @@ async fn records_that_are_no_events_go_where_their_topic_says() {
     // One that reads by itself comes to the same.
     owner.create_subscription(earliest(subscription("later", "moved"))).await.unwrap();
     assert_eq!(take(&owner, "later", 3).await, ids(0..3));
+}
+
+/// Deliveries of that subscription, held.
+async fn hold(consume: &Consume, name: &str, count: usize) -> Vec<Delivery> {
+    let uid = consume.catalogue().subscription(name).unwrap().uid;
+    let consumer = consume.consumer(uid).unwrap();
+    let mut held = Vec::new();
+    while held.len() < count {
+        held.push(tokio::time::timeout(Duration::from_secs(20), consumer.next()).await.unwrap().unwrap());
+    }
+    held
+}
+
+#[tokio::test]
+async fn a_slot_that_is_given_up_while_deliveries_are_out_is_written_down_in_time() {
+    for waits in [true, false] {
+        let cluster = Cluster::new().await;
+        let first = cluster.process(Arc::new(cluster.slot0.clone())).await;
+        first.create_topic(topic("orders", 1)).await.unwrap();
+        first.create_subscription(subscription("s", "orders")).await.unwrap();
+        let journals = cluster.own(&first).await;
+        cluster.publish("orders", 0, 0..10);
+        let mut held = hold(&first, "s", 10).await;
+        held.drain(2..).for_each(|delivery| delivery.done(&Attempt::default()));
+        // A sink takes longer than a slot that is given up is waited for; or whoever gives it up waits for nothing.
+        let limit = if waits { limits::CLAIM_DRAIN_TIMEOUT } else { Duration::from_millis(1) };
+        for slot in 1..SLOTS {
+            let ended = tokio::time::timeout(limit, first.release(slot)).await.is_ok();
+            let delivers = slot == slot_of("orders", 0, SLOTS);
+            assert!(ended == waits || !delivers, "slot {slot} was given up in time: {ended}");
+        }
+        assert_eq!(first.slots(), Vec::<u32>::new(), "nothing is delivered, however it ended");
+        assert!(held.iter().all(Delivery::is_void));
+        let out: BTreeSet<String> = held.iter().map(|delivery| delivery.event().id().to_string()).collect();
+        held.into_iter().for_each(|delivery| delivery.done(&Attempt::default()));
+        futures_util::future::join_all(journals.iter().map(Journal::close)).await;
+        let second = cluster.process(Arc::new(cluster.slot0.clone())).await;
+        cluster.own(&second).await;
+        if waits {
+            assert_eq!(take(&second, "s", 2).await, out, "what was out, and nothing that was settled");
+        } else {
+            let seen: BTreeSet<String> =
+                hold(&second, "s", 2).await.iter().map(|delivery| delivery.event().id().to_string()).collect();
+            assert!(seen.len() == 2, "what was not written down comes again");
+        }
+    }
 }
 
 #[tokio::test]
