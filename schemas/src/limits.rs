@@ -120,6 +120,10 @@ pub const DELAY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const REPLY_WAITERS: usize = 10_000;
 /// The longest that one of them may wait.
 pub const REPLY_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// How long another gateway may take to note that a reply is wanted of it, or to take one that it waits for.
+pub const REPLY_PASS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often it is looked, while a reply is waited for, whether another gateway delivers its request by now.
+pub const REPLY_OWNER_INTERVAL: Duration = Duration::from_millis(250);
 /// Paused keys of a subscription that one answer names; the others are only counted.
 pub const PAUSED_KEYS_SHOWN: usize = 100;
 /// Deliveries of one subscription that are out at once.

@@ -155,6 +155,9 @@ pub async fn start_on(
         request_sinks: settings.request_sinks,
     };
     let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options, traces.clone());
+    if let Some(requests) = cluster.requests() {
+        block.join(requests);
+    }
     membership::apply(&block, &resources, settings.resources.as_deref()).await?;
     delivery.spawn(block.clone().deliver_all());
     // Deliveries are taken up when it is known where they go.

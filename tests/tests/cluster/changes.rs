@@ -120,3 +120,55 @@ async fn a_gateway_speaks_for_the_files_of_its_own_folder_only() {
     let gone = two.client().send(Method::DELETE, "/subscriptions/of-a", &[], "").await.unwrap();
     assert_eq!(gone.status, 204, "{gone}");
 }
+
+/// The reply is given to whoever delivers the event, and is waited for where the request was published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_on_a_topic_is_answered_whichever_gateway_delivers_it() {
+    const KEYS: usize = 12;
+    let Some(broker) = Broker::start("nats").await else { return };
+    let sink = Sink::start(|delivery| {
+        let text = |text: &str| text.to_owned();
+        let id = format!("to-{}", delivery.id);
+        let fields = vec![
+            ("ce-specversion", text("1.0")),
+            ("ce-id", id),
+            ("ce-source", text("/r")),
+            ("ce-type", text("answer")),
+        ];
+        Reply::Fields(200, fields, String::new())
+    })
+    .await;
+    let home = Home::new();
+    let url = sink.url();
+    let asked = Subscription { name: "asked", topics: &["questions"], filters: &[], sink: &url, delivery: &[] };
+    home.write_resource("asked.yaml", &asked.yaml());
+    let (one, two) = (Member::start_in(home, &broker).await, Member::start(&broker).await);
+    settled(&[&one, &two]).await;
+    let json = [("content-type", "application/json")];
+    one.client().send(Method::PUT, "/topics/questions", &json, r#"{"partitions": 8}"#).await.unwrap().expect(201);
+    for member in [&one, &two] {
+        until("that the topic and who reads it are known", async || {
+            status(member.client(), "/topics/questions").await == 200
+                && status(member.client(), "/subscriptions/asked").await == 200
+        })
+        .await;
+    }
+    // Each key is delivered by one of the two, so what one of them asks is delivered by the other.
+    for (name, member) in [("one", &one), ("two", &two)] {
+        for n in 0..KEYS {
+            let (id, key) = (format!("{name}-{n}"), format!("k{n}"));
+            let headers = [
+                ("ce-specversion", "1.0"),
+                ("ce-id", &*id),
+                ("ce-source", "/asks"),
+                ("ce-type", "t"),
+                ("ce-partitionkey", &*key),
+            ];
+            let answer = member.client().post("/topics/questions?reply=30s", &headers, "").await.unwrap().expect(200);
+            let reply = answer.headers.get("ce-id").and_then(|value| value.to_str().ok());
+            assert_eq!(reply, Some(&*format!("to-{id}")), "{answer}");
+        }
+    }
+    let deliveries = sink.deliveries();
+    assert!(deliveries.iter().all(|delivery| delivery.headers.contains_key("prefer")), "each is asked for a reply");
+}

@@ -213,7 +213,7 @@ impl Caller {
                 return (meaning, attempt);
             }
         };
-        self.block.0.waiters.tell(delivery.event(), &event);
+        self.block.tell_reply(delivery.event(), &event).await;
         let Some(topic) = &delivery.subscription().spec.reply_to else { return (meaning, attempt) };
         match self.publish(topic, event).await {
             Ok(()) => (meaning, attempt),

@@ -57,6 +57,7 @@ struct Inner {
     /// Held by whoever changes what topics and subscriptions ask for, so that what was checked is what is changed.
     writing: tokio::sync::Mutex<()>,
     waiters: reply::Waiters,
+    elsewhere: reply::Elsewhere,
     environment: Environment,
     options: Options,
 }
@@ -75,10 +76,21 @@ impl PubSub {
         let sinks = sink::Http::new(sink::Options::default(), &environment);
         let targets = Mutex::new(HashMap::new());
         let flights = Flights::new(options.publishes_in_flight);
-        let (waiters, writing) = (reply::Waiters::default(), tokio::sync::Mutex::new(()));
-        let inner =
-            Inner { log, consume, publisher, flights, sinks, traces, targets, waiters, writing, environment, options };
-        Self(Arc::new(inner))
+        let (waiters, elsewhere) = (reply::Waiters::default(), reply::Elsewhere::default());
+        Self(Arc::new(Inner {
+            log,
+            consume,
+            publisher,
+            flights,
+            sinks,
+            traces,
+            targets,
+            waiters,
+            elsewhere,
+            writing: tokio::sync::Mutex::new(()),
+            environment,
+            options,
+        }))
     }
 
     fn catalogue(&self) -> &Arc<Catalogue> {

@@ -2,25 +2,30 @@
 //!
 //! An answer 200 whose body is a CloudEvent, in binary or structured mode, is the reply to the event that was delivered;
 //! no other answer is one, and a 202 never is. Sinks learn from `Prefer: reply` that a reply is taken.
+//!
+//! Who waits for a reply sits at the gateway that published the request, and its delivery may be that of another: `elsewhere`.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod elsewhere;
+mod waiters;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use parking_lot::Mutex;
 use tidegate_backbone::catalogue::Topic;
 use tidegate_backbone::publish::Receipt;
 use tidegate_routing::hops;
 use tidegate_schemas::http::{self as binding, Message};
 use tidegate_schemas::limits::{self, Limits};
 use tidegate_schemas::{Event, Value};
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::PubSub;
 use crate::sink::{self, webhook_id};
+
+pub(super) use self::elsewhere::Elsewhere;
+pub(super) use self::waiters::Waiters;
 
 /// The preference by which a sink is told that its reply is taken (RFC 7240).
 pub(super) const PREFER: (HeaderName, HeaderValue) =
@@ -95,79 +100,6 @@ fn with_id(body: Bytes, id: &str) -> Bytes {
     [before, format!(r#""id":"{id}"{comma}"#).as_bytes(), after].concat().into()
 }
 
-type Identity = (ByteString, ByteString);
-
-fn identity(event: &Event) -> Identity {
-    (event.source().clone(), event.id().clone())
-}
-
-/// Those who wait for replies in this process, by the `source` and `id` of the event that they published.
-#[derive(Debug, Default)]
-pub(super) struct Waiters(Arc<Mutex<Waiting>>);
-
-#[derive(Debug, Default)]
-struct Waiting {
-    next: u64,
-    count: usize,
-    by_request: HashMap<Identity, Vec<(u64, oneshot::Sender<Event>)>>,
-}
-
-/// One who waits; dropped, it waits no more.
-#[derive(Debug)]
-struct Waiter {
-    waiting: Arc<Mutex<Waiting>>,
-    identity: Identity,
-    number: u64,
-    reply: oneshot::Receiver<Event>,
-}
-
-impl Waiters {
-    /// Waits for the first reply to an event; none where too many wait already.
-    fn wait(&self, event: &Event) -> Option<Waiter> {
-        let mut waiting = self.0.lock();
-        if waiting.count >= limits::REPLY_WAITERS {
-            return None;
-        }
-        let (sender, reply) = oneshot::channel();
-        let (identity, number) = (identity(event), waiting.next);
-        waiting.next += 1;
-        waiting.count += 1;
-        waiting.by_request.entry(identity.clone()).or_default().push((number, sender));
-        Some(Waiter { waiting: Arc::clone(&self.0), identity, number, reply })
-    }
-
-    /// Whether somebody waits for a reply to the event.
-    pub(super) fn any(&self, event: &Event) -> bool {
-        let waiting = self.0.lock();
-        waiting.count > 0 && waiting.by_request.contains_key(&identity(event))
-    }
-
-    /// Gives a reply to all who wait for one to that event.
-    pub(super) fn tell(&self, request: &Event, reply: &Event) {
-        let mut waiting = self.0.lock();
-        let told = waiting.by_request.remove(&identity(request)).unwrap_or_default();
-        waiting.count -= told.len();
-        for (_, sender) in told {
-            // Whoever has just given up does not need it.
-            let _ = sender.send(reply.clone());
-        }
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        let mut waiting = self.waiting.lock();
-        let Some(of_request) = waiting.by_request.get_mut(&self.identity) else { return };
-        let before = of_request.len();
-        of_request.retain(|(number, _)| *number != self.number);
-        let (gone, empty) = (before - of_request.len(), of_request.is_empty());
-        if empty {
-            waiting.by_request.remove(&self.identity);
-        }
-        waiting.count -= gone;
-    }
-}
-
 /// Why a request on a topic has no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -194,18 +126,29 @@ pub enum RequestError {
 }
 
 impl PubSub {
-    /// Publishes an event and waits for the first reply to it.
+    /// Publishes an event and waits for the first reply to it, whichever gateway delivers it.
     pub async fn request(&self, topic: &Topic, event: Event, timeout: Duration) -> Result<Event, RequestError> {
         if !self.0.consume.is_wanted(&topic.spec.name, &event) {
             return Err(RequestError::NobodySubscribed { topic: topic.spec.name.as_byte_string().clone() });
         }
         let mut waiter = self.0.waiters.wait(&event).ok_or(RequestError::TooMany)?;
-        let until = tokio::time::Instant::now() + timeout;
+        let until = Instant::now() + timeout;
+        // Before the event is there: whoever delivers it must know by then that its reply is wanted.
+        let mut owner = self.owner_told(topic, &event, until);
+        owner.follow().await;
         let receipt = self.publish(topic, event).await?;
-        match tokio::time::timeout_at(until, &mut waiter.reply).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) | Err(_) => Err(RequestError::NoReply { timeout, receipt: Box::new(receipt) }),
+        loop {
+            tokio::select! {
+                reply = &mut waiter.reply => match reply {
+                    Ok(reply) => return Ok(reply),
+                    Err(_) => break,
+                },
+                () = tokio::time::sleep_until(until) => break,
+                // It may have another owner by now.
+                () = tokio::time::sleep(limits::REPLY_OWNER_INTERVAL) => owner.follow().await,
+            }
         }
+        Err(RequestError::NoReply { timeout, receipt: Box::new(receipt) })
     }
 }
 
@@ -292,22 +235,5 @@ mod tests {
     fn an_event_that_went_round_has_no_reply() {
         let request = request().into_builder().extension(hops::ATTRIBUTE, Value::Integer(16)).build().unwrap();
         assert!(read("u", &request, &answer(200, &BINARY, "{}")).unwrap_err().contains("hops"));
-    }
-
-    #[tokio::test]
-    async fn the_first_reply_ends_every_wait_and_one_who_gives_up_leaves_nothing_behind() {
-        let (waiters, request) = (Waiters::default(), request());
-        let (mut one, mut two) = (waiters.wait(&request).unwrap(), waiters.wait(&request).unwrap());
-        let gone = waiters.wait(&request).unwrap();
-        drop(gone);
-        let reply = Event::builder("r", "/r", "answer").build().unwrap();
-        assert!(waiters.any(&request) && !waiters.any(&reply));
-        waiters.tell(&request, &reply);
-        assert_eq!((&mut one.reply).await.unwrap(), reply);
-        assert_eq!((&mut two.reply).await.unwrap(), reply);
-        assert!(!waiters.any(&request));
-        drop((one, two));
-        let waiting = waiters.0.lock();
-        assert_eq!((waiting.count, waiting.by_request.len()), (0, 0));
     }
 }

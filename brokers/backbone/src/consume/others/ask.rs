@@ -7,17 +7,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde::de::DeserializeOwned;
+use tidegate_routing::partition::partition_of;
+use tidegate_schemas::Event;
 use tracing::warn;
 
 use super::{Answered, Asked, Owners, Peers, Question, SERVICE, Whole};
-use crate::catalogue::ChangeError;
+use crate::catalogue::{ChangeError, Topic};
 use crate::consume::engine::{Consume, Standing, Status};
 use crate::consume::keys::{Head, PausedKey, Which};
 use crate::consume::letters::{DeadLetter, Group, LetterId, Redrive, Redriven, Selection};
 use crate::environment::milliseconds;
 use crate::error::Result;
+use crate::lane::NodeId;
 use crate::request::{Requests, To};
-use crate::slot::placement::delivery_slots;
+use crate::slot::placement::{delivery_slots, slot_of};
 
 /// The most often that dead letters are asked for again because an owner could not give all at once.
 const PARTS: u32 = 100;
@@ -63,6 +66,17 @@ impl Consume {
             }
         }
         (answers, sorted(missing))
+    }
+
+    /// The slot whose owner delivers an event of a topic.
+    pub fn slot_of(&self, topic: &Topic, event: &Event) -> u32 {
+        let partition = partition_of(event, topic.spec.key_from, topic.partitions());
+        slot_of(topic.spec.name.as_str(), partition, self.shared.slots)
+    }
+
+    /// The other process that owns a slot, where one is known that does.
+    pub fn other_owner(&self, slot: u32) -> Option<NodeId> {
+        self.shared.peers.load_full()?.nodes(|each| each == slot).pop()
     }
 
     /// How many processes besides this one own slots of delivery.
