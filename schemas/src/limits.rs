@@ -140,6 +140,8 @@ pub const DELIVERY_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 pub const RETRY_QUEUE_EVENTS: usize = 1_024;
 /// The bytes of those events.
 pub const RETRY_QUEUE_BYTES: usize = 8 * 1024 * 1024;
+/// How long keys are gathered that are due, so that one read of their partition serves many, where others are in memory.
+pub const RETRY_LOAD_INTERVAL: Duration = Duration::from_millis(50);
 /// Keys of one subscription and topic partition that wait for a retry; beyond it the subscription reads no further.
 pub const PARKED_KEYS: usize = 10_000;
 /// Dead letters of one subscription that are being redriven; what is beyond it is taken up by the next request.

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::owned::Owned;
-use super::progress::{Checkpoint, Choice, LaneKey, Load, Offered, Progress, Queued, Taken};
+use super::progress::{Checkpoint, Choice, LaneKey, Loads, Offered, Progress, Queued, Taken};
 use crate::budget::{Account, Budget};
 use crate::catalogue::{Order, Subscription};
 use crate::environment::{Clock, Environment};
@@ -137,7 +137,9 @@ pub(crate) struct Core {
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     /// Lanes to load, with their partitions.
-    pub(crate) loads: Vec<(Site, Load)>,
+    pub(crate) loads: Vec<(Site, Loads)>,
+    /// Lanes are due that others are waited for.
+    pub(crate) gathers: bool,
     /// Partitions to read on by itself, and from where.
     pub(crate) reads: Vec<(Site, Position)>,
     /// Partitions that are its own to read, with room or without.
@@ -399,6 +401,15 @@ impl Core {
         self.with(site.as_ref(), |entry| entry.progress.not_loaded(lane, due));
     }
 
+    pub(crate) fn not_reached(&self, site: &Site, lane: LaneKey) {
+        self.with(site.as_ref(), |entry| entry.progress.not_reached(lane));
+    }
+
+    /// Which attribute is the key of events there, where it has the partition.
+    pub(crate) fn key_from(&self, site: &Site) -> Option<KeyFrom> {
+        self.with(site.as_ref(), |entry| entry.key_from)
+    }
+
     /// Puts single events of a dead-letter partition on their way again, each once it is due.
     pub(crate) fn redrive(&self, partition: &Partition, positions: &[(Position, u64)]) {
         if let Some(entry) = self.state.lock().entry_mut(partition) {
@@ -413,8 +424,9 @@ impl Core {
         self.state.lock().entry_at(site).map(change)
     }
 
-    /// What there is to read. Loading is kept to about what can go out soon.
-    pub(crate) fn work(&self, now: u64) -> Option<Work> {
+    /// What there is to read. Loading is kept to about what can go out soon; `waited` says that no more lanes are to be waited
+    /// for which could be loaded with those that are due.
+    pub(crate) fn work(&self, now: u64, waited: bool) -> Option<Work> {
         let mut state = self.state.lock();
         if state.closed {
             return None;
@@ -433,8 +445,11 @@ impl Core {
         let short_of_memory = !self.memory.has_room(Account::Reads);
         for entry in state.entries.iter_mut().flatten() {
             entry.progress.memory_is_short(short_of_memory);
-            for load in entry.progress.due(now, active_max) {
-                work.loads.push((entry.site(), load));
+            let loads = entry.progress.due(now, active_max, waited);
+            if !loads.lanes.is_empty() {
+                work.loads.push((entry.site(), loads));
+            } else if !waited {
+                work.gathers |= entry.progress.has_due(now);
             }
             // One that is due and was not taken waits for room, which settling tells of.
             if let Some(due) = entry.progress.next_due().filter(|due| *due > now) {
@@ -690,15 +705,6 @@ impl Core {
             .collect()
     }
 
-    /// Whether an event is of that lane. A key that waits for a retry keeps its lane when the subscription gives up the
-    /// order of keys, so this does not ask for the order.
-    pub(crate) fn is_of(&self, lane: LaneKey, partition: &Partition, position: Position, event: &Event) -> bool {
-        let state = self.state.lock();
-        let Some(entry) = state.entry(partition) else { return false };
-        let order = if matches!(lane, LaneKey::Key(_)) { Order::Key } else { Order::None };
-        lane_of(order, entry.key_from, position, event) == lane
-    }
-
     /// Forgets the partitions of a topic that is gone.
     pub(crate) fn forget_topic(&self, topic: &str) {
         self.forget(|entry| entry.partition.topic.as_str() == topic);
@@ -748,7 +754,7 @@ impl State {
     }
 }
 
-fn lane_of(order: Order, key_from: KeyFrom, position: Position, event: &Event) -> LaneKey {
+pub(super) fn lane_of(order: Order, key_from: KeyFrom, position: Position, event: &Event) -> LaneKey {
     match (order, key_of(event, key_from)) {
         // One that is to come later must not hold up those that are to come now.
         _ if schedule::deliver_at(event).is_some() => LaneKey::Single(position),

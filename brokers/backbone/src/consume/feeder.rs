@@ -1,19 +1,22 @@
 //! Reading for one subscription alone: where it is behind the router, and where lanes that fell behind read their
 //! events again.
 
+mod load;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_schemas::Event;
+use tidegate_schemas::{Event, limits};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::Shared;
 use super::core::{Core, Feed, Partition, Site};
 use super::dedupe::{Window, identity};
 use super::outcomes::{Ending, Outcome};
-use super::progress::{LOAD_BYTES, LOAD_EVENTS, LaneKey, Load, Offered, Queued};
+use super::progress::Offered;
 use super::router::{READ_BYTES, Router, open_judged};
 use crate::error::{ErrorKind, Result};
 use crate::log::{Position, Record, Stored, Tail};
@@ -65,36 +68,18 @@ impl Reader {
 pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semaphore>) {
     let stopping = shared.environment.stopping().clone();
     let mut open: HashMap<Site, Reader> = HashMap::new();
+    let mut loaded_at: Option<Instant> = None;
     loop {
         let now = shared.environment.clock.unix_milliseconds();
-        let Some(work) = core.work(now) else { return };
+        let rests = loaded_at.map_or(Duration::ZERO, |at| limits::RETRY_LOAD_INTERVAL.saturating_sub(at.elapsed()));
+        let Some(work) = core.work(now, rests.is_zero()) else { return };
         let mut failed = false;
         let busy = !work.loads.is_empty() || !work.reads.is_empty();
         open.retain(|site, _| work.own.contains(site));
         for (site, wanted) in work.loads {
-            let partition = &site.partition;
             let Ok(_permit) = readers.acquire().await else { return };
-            if let Err(error) = load(&shared, &core, &site, wanted).await {
-                failed = true;
-                let lost_until = match error.kind() {
-                    ErrorKind::PositionLost { earliest } => Some((*earliest).min(wanted.last.next())),
-                    ErrorKind::NotFound => Some(wanted.last.next()),
-                    _ => None,
-                };
-                if let Some(until) = lost_until {
-                    let range = (wanted.from, wanted.from.next());
-                    trimmed(&shared, &core, partition, range, "it was trimmed while it waited for its next attempt");
-                    warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, position = %wanted.from, %until, %error,
-                        "an event that waited for a retry was trimmed and is lost to this subscription");
-                    // How many of its lane were behind it nobody knows any more.
-                    shared.tell_trimmed(&core, partition, 1);
-                    // What follows of its lane may still be there.
-                    core.loaded(&site, wanted.lane, Vec::new(), until);
-                } else {
-                    warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %error, "cannot read; trying again");
-                    core.not_loaded(&site, wanted.lane, now + RETRY_DELAY.as_millis() as u64);
-                }
-            }
+            failed |= !load::run(&shared, &core, &site, wanted).await;
+            loaded_at = Some(Instant::now());
         }
         for (site, from) in work.reads {
             let partition = &site.partition;
@@ -127,7 +112,9 @@ pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semap
             }
             continue;
         }
+        let rest = if work.gathers { rests } else { IDLE_WAIT };
         let due = work.next_due.map_or(IDLE_WAIT, |due| Duration::from_millis(due.saturating_sub(now).max(1)));
+        let due = due.min(rest);
         let pause = if open.is_empty() { due } else { due.min(READER_IDLE) };
         tokio::select! {
             () = stopping.cancelled() => return,
@@ -234,48 +221,4 @@ impl Reader {
         }
         self.next = self.next.max(self.tail.position().min(routed));
     }
-}
-
-/// Brings the next events of a lane into memory.
-async fn load(shared: &Shared, core: &Arc<Core>, site: &Site, wanted: Load) -> Result<()> {
-    let partition = &site.partition;
-    let mut events = Vec::new();
-    let mut bytes = 0;
-    let mut scanned = wanted.from;
-    let single = matches!(wanted.lane, LaneKey::Single(_));
-    let router = shared.router(partition);
-    if let (Some(router), false) = (&router, single) {
-        router.know(shared.log.as_ref(), wanted.from).await?;
-    }
-    let mut tail = shared.log.tail(&partition.log(), wanted.from).await?;
-    'reading: while scanned <= wanted.last {
-        let batch = tail.next(if single { 1 } else { READ_BYTES }).await?;
-        for Stored { position, appended_at, record } in batch.records {
-            if position > wanted.last {
-                scanned = wanted.last.next();
-                break 'reading;
-            }
-            scanned = position.next();
-            let Record::Event(event) = record else { continue };
-            if !single {
-                let Some(router) = &router else { continue };
-                if router.is_duplicate(position) == Some(true)
-                    || router.moves(&event)
-                    || !core.is_of(wanted.lane, partition, position, &event)
-                    || !core.wants(&event)
-                {
-                    continue;
-                }
-            }
-            bytes += event.bytes();
-            events.push(Queued::new(position, appended_at, Arc::new(event)));
-            if single || events.len() >= LOAD_EVENTS || bytes >= LOAD_BYTES {
-                break 'reading;
-            }
-        }
-        // Where positions have gaps the last one may be that of no record.
-        scanned = scanned.max(tail.position());
-    }
-    core.loaded(site, wanted.lane, events, scanned);
-    Ok(())
 }

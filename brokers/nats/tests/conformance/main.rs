@@ -22,10 +22,6 @@ const MET: [Need; 9] = [
     Need::Nodes,
 ];
 
-/// Cases that do not run here.
-const LEFT_OUT: [(&str, &str); 1] =
-    [("GRP-10", "each of thousands of retries opens a reader of its own, which takes minutes")];
-
 fn is_faulted(case: &Case) -> bool {
     case.needs.iter().any(|need| need.is_fault())
 }
@@ -58,13 +54,12 @@ fn assert_conforms(server: &str, report: &Report) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_newest_nats_conforms() {
     let Some(broker) = Broker::start("nats").await else { return };
-    let mut cases = cases();
+    let cases = cases();
     if std::env::var_os("TIDEGATE_CASE").is_some() {
         assert_conforms("nats", &run("nats", &broker, &cases).await);
         return;
     }
-    let left_out = Report::left_out(&mut cases, &LEFT_OUT);
-    let report = run("nats", &broker, &cases).await.and(left_out);
+    let report = run("nats", &broker, &cases).await;
     assert_conforms("nats", &report);
     let version = format!("NATS {}", version(broker.url()).await);
     let differences = document::record("nats", &version, &report);
@@ -82,7 +77,6 @@ async fn the_oldest_nats_that_is_supported_conforms() {
     let Some(broker) = Broker::start("nats-2.9").await else { return };
     let mut cases = cases();
     if std::env::var_os("TIDEGATE_CASE").is_none() {
-        let _told = Report::left_out(&mut cases, &LEFT_OUT);
         cases.retain(|case| !is_faulted(case) || case.needs.contains(&Need::Lane));
     }
     assert_conforms("nats-2.9", &run("nats-2.9", &broker, &cases).await);

@@ -118,6 +118,20 @@ pub(crate) struct Load {
     pub(crate) last: Position,
 }
 
+/// Lanes whose events are wanted from the log, to be read in one go: what lies between the events of one lane is mostly those
+/// of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loads {
+    /// The lanes.
+    pub(crate) lanes: Vec<Load>,
+    /// The most events that are taken of one lane.
+    pub(crate) share: usize,
+    /// The most events that are taken of all of them.
+    pub(crate) events: usize,
+    /// Their bytes, which may be exceeded by one event.
+    pub(crate) bytes: usize,
+}
+
 /// What a checkpoint keeps of a [`Progress`]: everything before `read` is settled, but for `open` and the parked lanes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
@@ -177,7 +191,7 @@ impl Held {
     }
 }
 
-/// What one load brings into memory at most; the bytes may be exceeded by one event.
+/// What one load brings into memory of one lane at most; the bytes may be exceeded by one event.
 pub(crate) const LOAD_EVENTS: usize = 16;
 pub(crate) const LOAD_BYTES: usize = limits::RETRY_QUEUE_BYTES / 4;
 
@@ -585,23 +599,36 @@ impl Progress {
         Offered::Passed
     }
 
-    /// Takes lanes whose time has come; their events are to be loaded and given to [`Progress::loaded`]. At most
-    /// `active_max` lanes that fell behind are loading, in memory or out at once.
-    pub(crate) fn due(&mut self, now: u64, active_max: usize) -> Vec<Load> {
-        let mut loads = Vec::new();
-        while self.behind - self.waiting.len() - self.paused.len() < active_max && self.has_room_for_load() {
-            let Some(&(due, key)) = self.waiting.first() else { break };
-            if due > now {
-                break;
-            }
-            self.waiting.pop_first();
+    /// Takes lanes whose time has come; each of them is to be given back by [`Progress::loaded`], [`Progress::not_loaded`] or
+    /// [`Progress::not_reached`] before there are others. At most `active_max` lanes that fell behind are loading, in memory
+    /// or out at once.
+    ///
+    /// Each time costs a read of the log, so lanes are gathered: where others are in memory there are none as long as they
+    /// are few, unless it is not to be `waited` for more of them.
+    pub(crate) fn due(&mut self, now: u64, active_max: usize, waited: bool) -> Loads {
+        if !self.has_due(now) {
+            return Loads::default();
+        }
+        let events = if self.short_of_memory { 1 } else { limits::RETRY_QUEUE_EVENTS - self.loaded.events };
+        let active = self.behind - self.waiting.len() - self.paused.len();
+        let most = active_max.saturating_sub(active).min(events);
+        let count = self.waiting.iter().take(most).take_while(|(due, _)| *due <= now).count();
+        let many = count >= active && self.loaded.events * 2 <= limits::RETRY_QUEUE_EVENTS;
+        if count == 0 || !(waited || many || self.loaded.events == 0) {
+            return Loads::default();
+        }
+        let mut lanes = Vec::with_capacity(count);
+        while lanes.len() < count
+            && let Some((_, key)) = self.waiting.pop_first()
+        {
             if let Some(Lane::Behind(behind)) = self.lanes.get_mut(&key) {
                 behind.stage = Stage::Loading;
                 self.loading += 1;
-                loads.push(Load { lane: key, from: behind.scan, last: behind.seen });
+                lanes.push(Load { lane: key, from: behind.scan, last: behind.seen });
             }
         }
-        loads
+        let share = (events / count).clamp(1, LOAD_EVENTS);
+        Loads { lanes, share, events, bytes: limits::RETRY_QUEUE_BYTES - self.loaded.bytes }
     }
 
     /// Whether a lane is due and there is room to load it.
@@ -609,10 +636,11 @@ impl Progress {
         self.waiting.first().is_some_and(|(due, _)| *due <= now) && self.has_room_for_load()
     }
 
-    /// Whether what is loaded and what is being loaded leaves room for another load.
+    /// Whether what is loaded leaves room for a load, and none is under way.
     fn has_room_for_load(&self) -> bool {
-        self.loaded.events + (self.loading + 1) * LOAD_EVENTS <= limits::RETRY_QUEUE_EVENTS
-            && self.loaded.bytes + (self.loading + 1) * LOAD_BYTES <= limits::RETRY_QUEUE_BYTES
+        self.loading == 0
+            && self.loaded.events + LOAD_EVENTS <= limits::RETRY_QUEUE_EVENTS
+            && self.loaded.bytes + LOAD_BYTES <= limits::RETRY_QUEUE_BYTES
             && !self.is_short()
     }
 
@@ -654,6 +682,14 @@ impl Progress {
         };
         if finished {
             self.remove(key);
+        }
+    }
+
+    /// A load ended before it came to that lane, which stays due.
+    pub(crate) fn not_reached(&mut self, key: LaneKey) {
+        if let Some(Lane::Behind(behind)) = self.lanes.get(&key) {
+            let due = behind.due;
+            self.not_loaded(key, due);
         }
     }
 

@@ -52,7 +52,7 @@ struct World {
     now: u64,
     out: Vec<Taken>,
     /// Loads that were asked for and not answered yet.
-    loads: Vec<Load>,
+    loads: Loads,
     settled: BTreeSet<u64>,
     settled_times: BTreeMap<u64, u32>,
 }
@@ -66,7 +66,7 @@ impl World {
             read: 0,
             now: 0,
             out: Vec::new(),
-            loads: Vec::new(),
+            loads: Loads::default(),
             settled: BTreeSet::new(),
             settled_times: BTreeMap::new(),
         }
@@ -142,20 +142,29 @@ impl World {
         (!self.out.is_empty()).then(|| self.out.swap_remove(which % self.out.len()))
     }
 
-    /// Asks for loads, or answers one: at most three events, as a real reader is bounded.
+    /// Asks for loads, or answers one: at most three events, and five for all, as a real reader is bounded.
     fn load(&mut self) -> bool {
-        if self.loads.is_empty() {
-            self.loads = self.progress.due(self.now, 4);
-            return !self.loads.is_empty();
+        if self.loads.lanes.is_empty() {
+            self.loads = self.progress.due(self.now, 4, self.now.is_multiple_of(2));
+            if self.loads.lanes.is_empty() {
+                self.loads = self.progress.due(self.now, 4, true);
+            }
+            self.loads.events = self.loads.events.min(5);
+            return !self.loads.lanes.is_empty();
         }
-        let load = self.loads.remove(0);
+        let load = self.loads.lanes.remove(0);
+        if self.loads.events == 0 {
+            self.progress.not_reached(load.lane);
+            return true;
+        }
         let mut events = Vec::new();
         let mut scanned = load.from;
         for position in load.from.0..=load.last.0 {
             scanned = Position(position + 1);
             if self.lane(position) == load.lane {
                 events.push(Queued::new(Position(position), 0, Self::event(position)));
-                if events.len() == 3 {
+                self.loads.events -= 1;
+                if events.len() == self.loads.share.min(3) || self.loads.events == 0 {
                     break;
                 }
             }
@@ -170,7 +179,7 @@ impl World {
         self.read = Progress::resume_from(read, &checkpoint).0;
         self.progress = Progress::restore(read, checkpoint);
         self.out.clear();
-        self.loads.clear();
+        self.loads = Loads::default();
     }
 
     fn run(&mut self, step: &Step) {
@@ -401,11 +410,11 @@ fn probes_go_round_all_lanes_whether_they_failed_before_or_not() {
         world.run(&Step::Retry(0, 0));
     }
     loop {
-        world.loads = world.progress.due(world.now, 9);
-        if world.loads.is_empty() {
+        world.loads = world.progress.due(world.now, 9, true);
+        if world.loads.lanes.is_empty() {
             break;
         }
-        while !world.loads.is_empty() {
+        while !world.loads.lanes.is_empty() {
             world.load();
         }
     }
