@@ -1,5 +1,5 @@
-//! In front of any adapter, one that refuses appends to some logs for a while, lets readers wait, and tells the time that the
-//! case holds.
+//! In front of any adapter, one that refuses appends to some logs for a while, lets readers or deletions wait, and tells the time
+//! that the case holds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub struct Refusing {
     opened: AtomicU64,
     held: watch::Sender<bool>,
     clock: Option<Arc<HeldClock>>,
+    deletes_held: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Refusing {
@@ -51,6 +52,7 @@ impl Refusing {
             refused: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             held: watch::Sender::new(false),
+            deletes_held: watch::Sender::new(false),
         })
     }
 
@@ -67,6 +69,11 @@ impl Refusing {
     /// Lets every reader wait, those that are open and those to come, or go on.
     pub fn hold_readers(&self, hold: bool) {
         self.held.send_replace(hold);
+    }
+
+    /// Lets every deletion of logs wait, or go on.
+    pub fn hold_deletes(&self, hold: bool) {
+        self.deletes_held.send_replace(hold);
     }
 
     /// How many readers were opened.
@@ -90,7 +97,10 @@ impl PartitionLog for Refusing {
     }
 
     fn delete(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
-        self.inner.delete(spec)
+        Box::pin(async move {
+            until(&mut self.deletes_held.subscribe(), false).await;
+            self.inner.delete(spec).await
+        })
     }
 
     fn attach<'a>(&'a self, topic: &'a str, to: &'a str) -> BoxFuture<'a, Result<u32>> {

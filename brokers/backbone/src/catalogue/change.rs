@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytestring::ByteString;
 use tidegate_routing::topic::TopicName;
 use tidegate_schemas::limits;
+use tracing::warn;
 
 use super::entry::{Foreign, Subscription, Topic, TopicSpec, foreign_topic};
-use super::{Catalogue, ChangeError, SUBSCRIPTION_PREFIX, TOPIC_PREFIX, key, write};
+use super::{Catalogue, ChangeError, DELETING_PREFIX, Deletion, SUBSCRIPTION_PREFIX, TOPIC_PREFIX, key, read, write};
+use crate::error::{Error, ErrorKind};
 use crate::log::LogSpec;
 use crate::slot::{Command, CommitError, Expect};
 
@@ -53,17 +55,29 @@ impl Catalogue {
                 Some(existing) => (Topic { spec: spec.clone(), ..Topic::clone(existing) }, false),
                 None => {
                     if spec.attached.is_none() {
-                        self.log.create(LogSpec::topic(spec.name.as_byte_string().clone(), spec.partitions)).await?;
+                        if !self.end_deletion(&spec.name).await? {
+                            continue;
+                        }
+                        self.log.create(logs_of(&spec)).await?;
                     }
                     (Topic::new(self.random.bits(), spec.clone(), created_at), true)
                 }
             };
             let name = spec.name.as_byte_string();
-            let command = if created { also.clone() } else { Command::new() };
+            let mut command = if created { also.clone() } else { Command::new() };
+            if created && spec.attached.is_none() {
+                // One that has begun since would delete the logs that were found above.
+                command = command.delete(key(DELETING_PREFIX, name), view.expect_deletion(name));
+            }
             let command = command.put(key(TOPIC_PREFIX, name), view.expect_topic(name), write(&topic));
             match self.slot.commit(command).await {
                 Ok(_) => {
                     self.refresh().await;
+                    if created && spec.attached.is_none() && !self.log.capability().exclusive {
+                        // Another gateway may have created and deleted the same before the entry was there, logs and all.
+                        // Nobody can have published yet, and from now on nobody deletes it without an entry to delete.
+                        self.log.create(logs_of(&spec)).await?;
+                    }
                     return Ok((Arc::new(topic), created));
                 }
                 Err(CommitError::Conflict { current, .. }) if attempt < ATTEMPTS => self.catch_up(current).await,
@@ -118,21 +132,83 @@ impl Catalogue {
         Ok(Some(Arc::clone(existing)))
     }
 
-    /// Deletes a topic: its entry with the delivery keys in `also` first, then its logs. One that was attached is let go
-    /// of.
+    /// Deletes a topic: its entry with the delivery keys in `also` first, then its logs; until those are gone nobody creates
+    /// it again. One that was attached is let go of.
     pub async fn delete_topic(&self, name: &TopicName, also: Command) -> Result<(), ChangeError> {
         let _changing = self.changing.lock().await;
         let view = self.view.load_full();
-        let name = name.as_byte_string();
-        let Some(topic) = view.topics.get(name) else {
-            return Err(ChangeError::NotFound { what: "topic", name: name.to_string() });
+        let Some(topic) = view.topics.get(name.as_byte_string()) else {
+            let known = !matches!(view.expect_deletion(name.as_byte_string()), Expect::Absent);
+            if !known {
+                return Err(ChangeError::NotFound { what: "topic", name: name.to_string() });
+            }
+            // Its logs are still there.
+            while !self.end_deletion(name).await? {}
+            let expect = self.view.load().expect_deletion(name.as_byte_string());
+            if expect != Expect::Absent {
+                self.slot.commit(Command::new().delete(key(DELETING_PREFIX, name.as_byte_string()), expect)).await?;
+                self.refresh().await;
+            }
+            return Ok(());
         };
-        self.slot.commit(also.delete(key(TOPIC_PREFIX, name), view.expect_topic(name))).await?;
+        let mut command = also.delete(key(TOPIC_PREFIX, name.as_byte_string()), view.expect_topic(name.as_byte_string()));
+        let deleting = key(DELETING_PREFIX, name.as_byte_string());
+        if topic.spec.attached.is_none() {
+            command = command.put(deleting.clone(), Expect::Absent, write(&Deletion::new(topic.spec.partitions)));
+        }
+        let committed = self.slot.commit(command).await?;
         self.refresh().await;
         if topic.spec.attached.is_none() {
-            self.log.delete(LogSpec::topic(name.clone(), topic.spec.partitions)).await?;
+            self.delete_logs(logs_of(&topic.spec), name).await?;
+            let done = Command::new().delete(deleting, Expect::Revision(committed.revision));
+            match self.slot.commit(done).await {
+                Ok(_) => self.refresh().await,
+                Err(error) => warn!(topic = %name, %error,
+                    "a topic is deleted, and that it is cannot be written down; whoever creates it again finds out"),
+            }
         }
         Ok(())
+    }
+
+    /// Deletes logs, for no longer than others wait for it.
+    async fn delete_logs(&self, logs: LogSpec, name: &TopicName) -> Result<(), ChangeError> {
+        let deleted = tokio::time::timeout(limits::TOPIC_DELETE_TIMEOUT, self.log.delete(logs)).await;
+        deleted.unwrap_or_else(|_| {
+            let seconds = limits::TOPIC_DELETE_TIMEOUT.as_secs();
+            let context = format!(
+                "topic {name} is gone from the catalogue, and the broker did not delete its logs within {seconds} s; delete \
+                 or create it again later"
+            );
+            Err(Error::new(ErrorKind::Unavailable, context).outcome_unknown())
+        })?;
+        Ok(())
+    }
+
+    /// Sees to it that no logs of that name are being deleted: waits a while for whoever does, and does it where they must be
+    /// gone. Gives false where the catalogue is to be looked at anew.
+    async fn end_deletion(&self, name: &TopicName) -> Result<bool, ChangeError> {
+        let deleting = key(DELETING_PREFIX, name.as_byte_string());
+        let Some((revision, since)) = self.deletions.lock().get(&deleting).copied() else { return Ok(true) };
+        let overdue = limits::TOPIC_DELETE_TIMEOUT + limits::TOPIC_DELETE_GRACE;
+        if self.log.capability().exclusive || since.elapsed() >= overdue {
+            let Some(head) = self.slot.get(&deleting).filter(|head| head.revision == revision) else {
+                self.refresh().await;
+                return Ok(false);
+            };
+            let deletion: Deletion = read(&deleting, &head.value)?;
+            self.delete_logs(LogSpec::topic(name.as_byte_string().clone(), deletion.partitions), name).await?;
+            return Ok(true);
+        }
+        let ended = tokio::time::timeout(CATCH_UP, async {
+            while self.slot.get(&deleting).is_some_and(|head| head.revision == revision) {
+                tokio::time::sleep(CATCH_UP_MIN).await;
+            }
+        });
+        if ended.await.is_err() {
+            return Err(ChangeError::Deleting { name: name.clone() });
+        }
+        self.refresh().await;
+        Ok(false)
     }
 
     /// Writes a subscription, new or changed, together with the delivery keys in `also`.
@@ -174,6 +250,10 @@ impl Catalogue {
         self.refresh().await;
         Ok(())
     }
+}
+
+fn logs_of(spec: &TopicSpec) -> LogSpec {
+    LogSpec::topic(spec.name.as_byte_string().clone(), spec.partitions)
 }
 
 fn other_attachment(existing: &Topic) -> ChangeError {

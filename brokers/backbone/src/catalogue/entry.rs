@@ -178,6 +178,21 @@ impl Topic {
     }
 }
 
+/// The logs of a topic that are to be deleted, whose entry is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deletion {
+    v: Version,
+    /// How many it has.
+    pub(super) partitions: u32,
+}
+
+impl Deletion {
+    pub(super) fn new(partitions: u32) -> Self {
+        Self { v: VERSION, partitions }
+    }
+}
+
 /// Which events of a subscription wait for each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::entry::{Subscription, Topic};
-use super::{Catalogue, PREFIX, SUBSCRIPTION_PREFIX, TOPIC_PREFIX, View, read};
+use super::{Catalogue, DELETING_PREFIX, PREFIX, SUBSCRIPTION_PREFIX, TOPIC_PREFIX, View, read};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::log::{LogSpec, PartitionLog};
@@ -53,6 +53,7 @@ impl Catalogue {
             changed: watch::Sender::new(view.revision),
             view: ArcSwap::default(),
             changing: tokio::sync::Mutex::new(()),
+            deletions: parking_lot::Mutex::default(),
             following: tokio::sync::Mutex::default(),
         });
         catalogue.refresh().await;
@@ -84,12 +85,23 @@ impl Catalogue {
         for fault in faults {
             error!(error = %fault, "an entry of the catalogue is left as it was before, where it was there");
         }
+        self.note_deletions(&next);
         self.attach(&mut attached, &next).await;
         let differs = next.revisions != old.revisions;
         let revision = next.revision;
         self.view.store(Arc::new(next));
         if differs {
             self.changed.send_replace(revision);
+        }
+    }
+
+    fn note_deletions(&self, view: &View) {
+        let mut deletions = self.deletions.lock();
+        deletions.retain(|key, (revision, _)| view.revisions.get(key) == Some(revision));
+        for (key, revision) in &view.revisions {
+            if key.starts_with(DELETING_PREFIX.as_bytes()) {
+                deletions.entry(key.clone()).or_insert_with(|| (*revision, tokio::time::Instant::now()));
+            }
         }
     }
 

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `catalogue/topic/NAME` | [`Topic`] |
 //! | `catalogue/subscription/NAME` | [`Subscription`] |
+//! | `catalogue/deleting/NAME` | [`Deletion`]: the logs of a topic without an entry are about to be deleted |
 //!
 //! Values are JSON objects with a version `v`; a reader refuses versions and members that it does not know. An entry is
-//! written only after what it speaks of exists (the logs of a topic), and removed before that goes.
+//! written only after what it speaks of exists (the logs of a topic), and removed before that goes. A topic is created only
+//! where the logs of another of its name are not being deleted: they would go with what was published meanwhile.
 //!
 //! Every gateway follows the slot. What one changes is in its view when the call returns, and in those of the others a
 //! moment later; [`Catalogue::changes`] tells. A change names the revision of the entry that it was made from: where another
@@ -26,6 +28,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use bytestring::ByteString;
 use tidegate_routing::topic::TopicName;
+use tidegate_schemas::limits;
 use tokio::sync::watch;
 
 use crate::environment::Random;
@@ -33,6 +36,7 @@ use crate::error::{Error, ErrorKind};
 use crate::log::PartitionLog;
 use crate::slot::{CommitError, Expect, SlotHandle};
 
+use entry::Deletion;
 pub(crate) use entry::Version;
 pub use entry::{
     Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Start, Subscription,
@@ -43,6 +47,7 @@ use follow::Attached;
 const PREFIX: &str = "catalogue/";
 const TOPIC_PREFIX: &str = "catalogue/topic/";
 const SUBSCRIPTION_PREFIX: &str = "catalogue/subscription/";
+const DELETING_PREFIX: &str = "catalogue/deleting/";
 
 /// Why the catalogue was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +122,15 @@ pub enum ChangeError {
         /// The name.
         name: String,
     },
+    /// The logs of a topic of that name are being deleted, or were to be by a gateway that is gone.
+    #[error(
+        "topic {name} is being deleted; try again in a moment. Where a gateway died meanwhile, it can be created after {} s",
+        limits::TOPIC_DELETE_TIMEOUT.as_secs() + limits::TOPIC_DELETE_GRACE.as_secs()
+    )]
+    Deleting {
+        /// The topic.
+        name: TopicName,
+    },
     /// The slot refused or could not be reached.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -149,6 +163,11 @@ impl View {
         self.expect(&key(SUBSCRIPTION_PREFIX, name))
     }
 
+    /// What a change of what is said of a topic's deletion expects.
+    fn expect_deletion(&self, name: &str) -> Expect {
+        self.expect(&key(DELETING_PREFIX, name))
+    }
+
     fn expect(&self, key: &Bytes) -> Expect {
         self.revisions.get(key).map_or(Expect::Absent, |revision| Expect::Revision(*revision))
     }
@@ -164,6 +183,8 @@ pub struct Catalogue {
     view: ArcSwap<View>,
     changed: watch::Sender<u64>,
     changing: tokio::sync::Mutex<()>,
+    /// Deletions of topics that are not finished, each since when it is known here.
+    deletions: parking_lot::Mutex<HashMap<Bytes, (u64, tokio::time::Instant)>>,
     /// Held while the view is made anew.
     following: tokio::sync::Mutex<Attached>,
 }

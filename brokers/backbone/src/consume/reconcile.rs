@@ -322,7 +322,7 @@ impl Consume {
     ) -> Result<Arc<Router>> {
         let id = partition.log();
         let info = match self.shared.log.info(&id).await {
-            // It was deleted by a gateway while another created it anew, which found it there still.
+            // Other gateways created, deleted and created it at once; the last of them is about to see to its logs.
             Err(error) if *error.kind() == ErrorKind::NotFound && topic.spec.attached.is_none() => {
                 let spec = LogSpec::topic(topic.spec.name.as_byte_string().clone(), topic.spec.partitions);
                 self.shared.log.create(spec).await?;

@@ -58,7 +58,7 @@ impl ApplyError {
     pub fn may_pass(&self) -> bool {
         let Cause::Change(error) = &self.source else { return false };
         match error {
-            ChangeError::Exists { .. } => true,
+            ChangeError::Exists { .. } | ChangeError::Deleting { .. } => true,
             ChangeError::Commit(error) => !matches!(
                 error,
                 CommitError::RepeatedKey { .. }

@@ -18,6 +18,9 @@ impl From<ChangeError> for Problem {
             ChangeError::Partitions { .. } | ChangeError::LongName { .. } => Self::new(Code::InvalidArgument, detail),
             ChangeError::NotFound { what: "topic", .. } => Self::new(Code::TopicNotFound, detail),
             ChangeError::NotFound { .. } => Self::new(Code::SubscriptionNotFound, detail),
+            ChangeError::Deleting { .. } => {
+                Self::new(Code::Unavailable, detail).with_retry_after(std::time::Duration::from_secs(1))
+            }
             ChangeError::Commit(error) => Self::from(error),
             ChangeError::Broker(error) => Self::from(error),
         }

@@ -64,6 +64,7 @@ pub(super) fn cases() -> Vec<Case> {
         "GRP-51" "slots that move between two processes under load lose nothing and keep the order of keys" [Shared] slots::moves;
         "GRP-52" "a subscription that another process creates, changes and removes does here what it says" [Shared] slots::elsewhere;
         "GRP-53" "what is out when a slot is given up comes again, and what was settled does not" [Shared] slots::handed_over;
+        "GRP-54" "a topic that is created while another process deletes it keeps what is published to it" [Shared] slots::created_amid_deletion;
         "GRP-62" "what a topic holds, and how far a subscription is behind, is counted in events" [] flow::counted;
         "GRP-60" "dead letters are redriven at the rate that was asked for, over restarts" [Reopen] letters::redrive_rate;
         "GRP-61" "an edited letter is redriven in the place of the one it stands for, which stays as it was" [Reopen] letters::edited;

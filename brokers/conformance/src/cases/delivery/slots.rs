@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidegate_backbone::catalogue::SubscriptionSpec;
+use tidegate_backbone::Position;
+use tidegate_backbone::catalogue::{ChangeError, SubscriptionSpec};
 use tidegate_backbone::consume::{Attempt, Delivery, Start};
 use tidegate_backbone::slot::placement::{delivery_slots, slot_of};
 use tidegate_backbone::slot::{CommitError, Journal};
@@ -14,7 +15,7 @@ use tidegate_backbone::slot::{CommitError, Journal};
 use crate::clock::HeldClock;
 use crate::expect::{Failure, Outcome, holds, same};
 use crate::fixture::Fixture;
-use crate::process::{Process, Sink, event, events, ids, subscription};
+use crate::process::{Process, Sink, event, event_of, events, ids, subscription};
 
 fn number(delivery: &Delivery) -> Result<usize, Failure> {
     Ok(delivery.event().id().parse()?)
@@ -324,4 +325,48 @@ pub(super) async fn moves(fixture: Arc<dyn Fixture>) -> Outcome {
     same("events that were passed over", seen.passed_over.load(Ordering::SeqCst), 0)?;
     // The control: there were owners to be refused, or the case would show nothing.
     holds("superseded owners were refused", fenced > 0, (fenced, moved, seen.void.load(Ordering::SeqCst)))
+}
+
+pub(super) async fn created_amid_deletion(fixture: Arc<dyn Fixture>) -> Outcome {
+    let owner = Process::start(&fixture, &Arc::default()).await?;
+    let other = owner.beside(&fixture).await?;
+    let topic = owner.topic("orders", 2).await?;
+    owner.publish_all(&topic, events(0..10, 5)).await?;
+    let there = async |wanted: bool| {
+        while other.consume.catalogue().topic("orders").is_some() != wanted {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    there(true).await;
+    owner.log.hold_deletes(true);
+    let deletes = owner.consume.delete_topic(&topic.spec.name);
+    let creates = async {
+        there(false).await;
+        // The logs are still there, and about to go.
+        let again = loop {
+            match other.consume.create_topic(topic.spec.clone()).await {
+                Err(ChangeError::Deleting { .. }) => {}
+                created => break created?.0,
+            }
+        };
+        other.publish_all(&again, events(10..15, 5)).await?;
+        Ok::<_, Failure>(again)
+    };
+    let lets_go = async {
+        there(false).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        owner.log.hold_deletes(false);
+    };
+    let (deleted, created, ()) = tokio::join!(deletes, creates, lets_go);
+    deleted?;
+    let again = created?;
+    holds("it is another one", again.uid != topic.uid, again.uid)?;
+    let mut seen = Vec::new();
+    for id in again.logs() {
+        for stored in other.records(&id, Position::ZERO).await? {
+            seen.push(event_of(&stored)?.id().parse::<usize>()?);
+        }
+    }
+    seen.sort_unstable();
+    same("what was published after it was created", seen, (10..15).collect())
 }
