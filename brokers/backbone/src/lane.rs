@@ -7,9 +7,11 @@
 //! | addressed | what is sent to a node is received by that node alone; what is broadcast by every node that receives, the sender among them |
 //! | ready | once [`Lane::receive`] has returned, whatever is sent afterwards to this node is received, as long as the broker can be reached |
 //! | ordered | two messages of one sender to one node arrive in their order, or not at all |
-//! | honest | where the broker tells that nobody receives, [`Lane::send`] fails with [`crate::ErrorKind::NotFound`] without effect; that no error came does not say that anybody received |
+//! | honest | an error of [`Lane::send`] says whether the message may have been sent; that no error came does not say that anybody received |
 //!
-//! Not promised: that a message arrives, or arrives once. Deadlines, repetition, replies and larger bodies are built above,
+//! Not promised: that a message arrives, or arrives once; that a sender is told where nobody receives. A lane that knows may
+//! fail with [`crate::ErrorKind::NotFound`], as the one inside a process does; those of brokers do not know, and it is presence,
+//! in the module `request`, that tells a caller so, before anything is sent. Deadlines, repetition, replies and larger bodies are built above,
 //! in the module `request`, once for all brokers.
 
 use std::fmt;

@@ -42,7 +42,7 @@ impl Catalogue {
                     spec.partitions = existing.spec.partitions
                 }
                 Some(existing) => return Err(other_attachment(&existing)),
-                None => spec.partitions = self.log.attach(spec.name.as_str(), to).await?,
+                None => spec.partitions = self.attach_new(&spec.name, to).await?,
             }
         }
         let mut attempt = 0;
@@ -84,6 +84,17 @@ impl Catalogue {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Makes a topic of somebody else's readable under that name; gives its partitions.
+    pub(crate) async fn attach_new(&self, name: &TopicName, to: &ByteString) -> Result<u32, ChangeError> {
+        self.log.attach(name.as_str(), to).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                let broker = self.log.capability().broker;
+                ChangeError::NothingToAttach { name: name.clone(), to: to.clone(), broker }
+            }
+            _ => error.into(),
+        })
     }
 
     /// Waits, for a while, until what another gateway has changed is seen here.

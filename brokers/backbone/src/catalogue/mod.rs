@@ -78,6 +78,19 @@ pub enum ChangeError {
         /// What it is.
         is: String,
     },
+    /// There is nothing of that name on the broker.
+    #[error(
+        "topic {name} cannot be attached: there is nothing named {to} on the {broker} backbone; create it there first, or \
+         correct the name that is to be attached, which is case-sensitive"
+    )]
+    NothingToAttach {
+        /// The topic that was to be.
+        name: TopicName,
+        /// What it was to be on the broker.
+        to: ByteString,
+        /// The broker.
+        broker: &'static str,
+    },
     /// Another topic differs from this one only in `.` and `_`.
     #[error(
         "topic {name} and the existing topic {other} differ only in '.' and '_'; some brokers cannot hold both, choose \

@@ -25,7 +25,7 @@ impl Consume {
         let catalogue = &self.shared.catalogue;
         let mut starts = Command::new();
         if let (Some(to), None) = (&spec.attached, catalogue.check_topic(&spec)?) {
-            spec.partitions = self.shared.log.attach(spec.name.as_str(), to).await?;
+            spec.partitions = catalogue.attach_new(&spec.name, to).await?;
             for subscription in catalogue.view().clone().subscriptions.values() {
                 if self.reader_of(&subscription.spec).reads(&spec.name) {
                     let within = (&spec.name, spec.partitions);

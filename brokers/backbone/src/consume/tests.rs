@@ -394,12 +394,17 @@ async fn a_subscription_begins_where_it_says_in_a_topic_that_is_attached_after_i
         owner.create_subscription(SubscriptionSpec { from, ..subscription(name, "*") }).await.unwrap();
     }
     owner.create_subscription(earliest(subscription("other", "elsewhere"))).await.unwrap();
+    let attached = TopicSpec { attached: Some("theirs".into()), ..topic("theirs", 1) };
+    let refused = owner.create_topic(attached.clone()).await.unwrap_err().to_string();
+    for part in ["topic theirs cannot", "named theirs", "memory backbone", "create it there"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
     // Somebody else's, with what was written before anybody here knew it.
     let theirs = LogSpec::topic("theirs", 2);
     cluster.broker.client().create(theirs).await.unwrap();
     cluster.publish("theirs", 0, 0..3);
     cluster.publish("theirs", 1, 3..6);
-    owner.create_topic(TopicSpec { attached: Some("theirs".into()), ..topic("theirs", 1) }).await.unwrap();
+    owner.create_topic(attached).await.unwrap();
     for name in ["earliest", "time"] {
         assert_eq!(take(&owner, name, 6).await, ids(0..6), "{name}");
     }

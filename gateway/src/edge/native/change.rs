@@ -15,6 +15,7 @@ impl From<ChangeError> for Problem {
             | ChangeError::OtherAttachment { .. }
             | ChangeError::Collision { .. }
             | ChangeError::Exists { .. } => Self::new(Code::Conflict, detail),
+            ChangeError::NothingToAttach { .. } => Self::new(Code::InvalidResource, detail),
             ChangeError::Partitions { .. } | ChangeError::LongName { .. } => Self::new(Code::InvalidArgument, detail),
             ChangeError::NotFound { what: "topic", .. } => Self::new(Code::TopicNotFound, detail),
             ChangeError::NotFound { .. } => Self::new(Code::SubscriptionNotFound, detail),
