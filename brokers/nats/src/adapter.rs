@@ -109,6 +109,12 @@ impl NatsBroker {
         self.shared.connection.unreachable()
     }
 
+    /// The version of the server that it is connected to.
+    pub fn version(&self) -> Option<String> {
+        let version = self.shared.connection.client.server_info().version;
+        Some(version).filter(|version| !version.is_empty())
+    }
+
     /// Ends everything at once, as the death of the process does: what was not sent never is.
     #[cfg(any(test, feature = "test-util"))]
     pub fn kill(&self) {

@@ -106,6 +106,12 @@ impl Cluster {
         self.claims.faults()
     }
 
+    /// The slots that no gateway owns which is there.
+    pub fn missing(&self) -> Vec<u32> {
+        let owned = |slot: &Slot| slot.here || slot.owner.is_some_and(|node| self.address(node).is_some());
+        self.slots().iter().filter(|slot| !owned(slot)).map(|slot| slot.number).collect()
+    }
+
     /// The slots that this gateway owns.
     pub fn owned_here(&self) -> usize {
         self.claims.owners().iter().filter(|ownership| ownership.here).count()

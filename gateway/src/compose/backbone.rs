@@ -36,13 +36,14 @@ impl Opened {
     pub(super) fn shared<B: PartitionLog + Lane + 'static>(
         broker: Arc<B>,
         unreachable: impl Fn(&B) -> Option<String> + Send + Sync + 'static,
+        version: Option<String>,
     ) -> Self {
         let watched = Arc::clone(&broker);
         Self {
             log: Arc::clone(&broker) as _,
             lane: Some(broker as _),
             health: Health::new(|| None, move || unreachable(&watched)),
-            version: None,
+            version,
         }
     }
 }

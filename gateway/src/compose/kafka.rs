@@ -7,7 +7,9 @@ use tidegate_resources::config::{self, Backbone, BackboneUrl};
 use super::backbone::{Opened, unfit};
 
 pub(super) async fn open(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
-    Ok(Opened::shared(KafkaBroker::open(options(backbone)?, environment).await?, KafkaBroker::unreachable))
+    let broker = KafkaBroker::open(options(backbone)?, environment).await?;
+    // The protocol tells which requests a broker knows, and not its version.
+    Ok(Opened::shared(broker, KafkaBroker::unreachable, None))
 }
 
 fn options(backbone: &Backbone) -> Result<Options, Error> {

@@ -161,7 +161,12 @@ pub async fn start_on(
     membership::apply(&block, &resources, settings.resources.as_deref()).await?;
     delivery.spawn(block.clone().deliver_all());
     // Deliveries are taken up when it is known where they go.
-    let tenancy = Tenancy { consume: Arc::clone(&consume), metrics: Arc::clone(&metrics), releasing: Mutex::default() };
+    let tenancy = Tenancy {
+        consume: Arc::clone(&consume),
+        metrics: Arc::clone(&metrics),
+        releasing: Mutex::default(),
+        taken_over: Mutex::default(),
+    };
     claims.begin(Arc::new(tenancy)).await;
     let apps = Apps::default();
     apps.apply(&resources);

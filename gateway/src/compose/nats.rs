@@ -7,7 +7,9 @@ use tidegate_resources::config::{self, Backbone};
 use super::backbone::{Opened, unfit};
 
 pub(super) async fn open(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
-    Ok(Opened::shared(NatsBroker::open(options(backbone)?, environment).await?, NatsBroker::unreachable))
+    let broker = NatsBroker::open(options(backbone)?, environment).await?;
+    let version = broker.version();
+    Ok(Opened::shared(broker, NatsBroker::unreachable, version))
 }
 
 fn options(backbone: &Backbone) -> Result<Options, Error> {

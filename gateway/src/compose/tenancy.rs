@@ -17,13 +17,20 @@ pub(super) struct Tenancy {
     pub(super) metrics: Arc<Metrics>,
     /// Slots that are being given up: their end is no loss.
     pub(super) releasing: Mutex<HashSet<u32>>,
+    /// Slots whose owner fell silent, before they are acquired.
+    pub(super) taken_over: Mutex<HashSet<u32>>,
 }
 
 impl Tenant for Tenancy {
     fn acquired(&self, journal: Journal) -> BoxFuture<'_, ()> {
-        self.metrics.slot_changed("acquired");
+        let taken_over = self.taken_over.lock().remove(&journal.slot());
+        self.metrics.slot_changed(if taken_over { "taken-over" } else { "acquired" });
         self.releasing.lock().remove(&journal.slot());
         self.consume.acquired(journal)
+    }
+
+    fn took_over(&self, slot: u32) {
+        self.taken_over.lock().insert(slot);
     }
 
     fn releasing(&self, slot: u32) -> BoxFuture<'_, ()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_backbone::consume::{Ending, Observer, Outcome, Reason};
 use tidegate_backbone::{Environment, Position};
 use tidegate_schemas::Event;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::telemetry::traces::{Routed, Traces};
 use crate::telemetry::{Metrics, Throttle};
@@ -54,6 +54,11 @@ impl Observer for Watch {
 
     fn trimmed(&self, subscription: &str, _topic: &str, _partition: u32, count: u64) {
         self.metrics.events_trimmed(subscription, count);
+    }
+
+    fn lease_expired(&self, slot: u32) {
+        self.metrics.lease_expired();
+        debug!(slot, "the lease on a slot has run out; its deliveries wait until it is renewed");
     }
 
     fn settled(&self, outcome: &Outcome, appended_at: u64) {

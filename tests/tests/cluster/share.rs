@@ -31,6 +31,7 @@ async fn three_gateways_share_the_slots_and_one_leaves() {
         assert_eq!(node["ready"], true, "{document:#}");
     }
     assert_eq!(document["backbone"]["broker"], "nats");
+    assert!(document["backbone"]["version"].as_str().is_some_and(|version| version.starts_with('2')), "{document:#}");
     assert_eq!(document["backbone"]["reachable"], true);
 
     // Published on one, delivered by whoever owns the partition.

@@ -48,8 +48,8 @@ async fn an_owner_is_killed_under_load(name: &str) {
     let load = Load::new(TOPIC, PRODUCERS);
     let running = load.begin(second.client());
     sink.wait_until("a hundred deliveries", |deliveries| deliveries.len() >= 100).await;
-    let acquired = async |member: &Member| figure(member.client(), "tidegate_slot_changes_total", "acquired").await;
-    let before = acquired(&second).await + acquired(&third).await;
+    let taken = async |member: &Member| figure(member.client(), "tidegate_slot_changes_total", "taken-over").await;
+    let before = taken(&second).await + taken(&third).await;
     let dead = node(&first).await;
     first.gateway.kill().await;
     let took = taken_over(&dead, &second).await;
@@ -61,7 +61,7 @@ async fn an_owner_is_killed_under_load(name: &str) {
     let order = order(&deliveries);
     println!("{name}: {} acknowledged, {} delivered, {} repeats", counts.acknowledged, order.distinct, order.repeats);
     assert!(order.early.is_empty(), "out of order: {order:?}");
-    assert!(acquired(&second).await + acquired(&third).await > before, "no takeover was counted");
+    assert!(taken(&second).await + taken(&third).await > before, "no takeover was counted");
     assert_eq!(counts.unanswered, 0, "nobody is cut off by another gateway's death");
 }
 

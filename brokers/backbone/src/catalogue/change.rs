@@ -162,7 +162,8 @@ impl Catalogue {
             }
             return Ok(());
         };
-        let mut command = also.delete(key(TOPIC_PREFIX, name.as_byte_string()), view.expect_topic(name.as_byte_string()));
+        let mut command =
+            also.delete(key(TOPIC_PREFIX, name.as_byte_string()), view.expect_topic(name.as_byte_string()));
         let deleting = key(DELETING_PREFIX, name.as_byte_string());
         if topic.spec.attached.is_none() {
             command = command.put(deleting.clone(), Expect::Absent, write(&Deletion::new(topic.spec.partitions)));

@@ -25,12 +25,21 @@ pub(super) struct Driver {
     changed: watch::Receiver<u64>,
 }
 
+/// Who owned a slot before this process did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// Nobody, or one that gave it up.
+    Nobody,
+    /// One that fell silent.
+    Silent,
+}
+
 /// How one ownership or following ended.
 enum Turn {
     Follow(Box<Follower>),
     /// The slot has to be looked for again.
     Find(Option<Error>),
-    Own(Journal),
+    Own(Journal, Before),
     Stop,
 }
 
@@ -54,7 +63,7 @@ impl Driver {
             turn = match turn {
                 Turn::Follow(follower) => self.follow(*follower).await,
                 Turn::Find(error) => self.find(error).await,
-                Turn::Own(journal) => self.own(journal).await,
+                Turn::Own(journal, before) => self.own(journal, before).await,
                 Turn::Stop => return,
             };
         }
@@ -101,7 +110,8 @@ impl Driver {
                 Next::Announce if follower.announceable() => {
                     let (taken, seen) = (follower.taken(), *self.seat.seen.lock());
                     if let Some(journal) = self.announce(taken, seen).await {
-                        return Turn::Own(journal);
+                        let silent = !seen.released && seen.owner.is_some_and(|owner| owner != self.shared.node);
+                        return Turn::Own(journal, if silent { Before::Silent } else { Before::Nobody });
                     }
                     (probe, end) = (None, None);
                     continue;
@@ -209,7 +219,7 @@ impl Driver {
         }
     }
 
-    async fn own(&mut self, journal: Journal) -> Turn {
+    async fn own(&mut self, journal: Journal, before: Before) -> Turn {
         let (stopping, slot) = (self.shared.environment.stopping().clone(), self.seat.slot);
         self.machine.opened();
         *self.seat.journal.lock() = Some(journal.clone());
@@ -220,6 +230,9 @@ impl Driver {
         let why = loop {
             if !told && let Some(tenant) = self.shared.tenant_of(slot) {
                 told = true;
+                if before == Before::Silent {
+                    tenant.took_over(slot);
+                }
                 tokio::select! {
                     // A tenant that is still busy with it learns below that it is over.
                     why = journal.ended() => break why,

@@ -39,6 +39,12 @@ pub trait Tenant: Send + Sync + fmt::Debug {
     /// The slot is owned here from now on. Whatever is done for it is preceded by [`Journal::holds`].
     fn acquired(&self, journal: Journal) -> BoxFuture<'_, ()>;
 
+    /// The slot is about to be acquired from an owner that fell silent. Told before [`Tenant::acquired`]; one that was free or
+    /// that its owner gave up is not told.
+    fn took_over(&self, slot: u32) {
+        let _ = slot;
+    }
+
     /// The slot is about to be given up: what is under way is to be ended, and progress written, within
     /// [`tidegate_schemas::limits::CLAIM_DRAIN_TIMEOUT`]; afterwards it is released in any case.
     fn releasing(&self, slot: u32) -> BoxFuture<'_, ()>;

@@ -36,6 +36,12 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
         let _ = (subscription, topic, partition, count);
     }
 
+    /// The lease on a slot was found to have run out although nobody else is known to own it: nothing of it goes out until it
+    /// is renewed.
+    fn lease_expired(&self, slot: u32) {
+        let _ = slot;
+    }
+
     /// A partition cannot be routed any more.
     fn partition_failed(&self, topic: &str, partition: u32, error: &Error) {
         let _ = (topic, partition, error);

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checkpoint;
 use super::index::Index;
+use super::observe::Observer;
 use super::outcomes::Outcomes;
 use crate::catalogue::Catalogue;
 use crate::environment::Environment;
@@ -36,6 +37,9 @@ pub(super) struct Owned {
     over: CancellationToken,
     out: AtomicU32,
     settled: Notify,
+    observer: Arc<dyn Observer>,
+    /// That its lease ran out was told, and it was not held since.
+    expired: AtomicBool,
 }
 
 impl Owned {
@@ -45,6 +49,7 @@ impl Owned {
         catalogue: Arc<Catalogue>,
         slots: u32,
         environment: &Environment,
+        observer: Arc<dyn Observer>,
     ) -> Result<Arc<Self>> {
         let followed = checkpoint::catalogue(&journal)?;
         let outcomes = Outcomes::open(Arc::clone(&log), journal.slot()).await?;
@@ -62,6 +67,8 @@ impl Owned {
             over: environment.stopping().child_token(),
             out: AtomicU32::new(0),
             settled: Notify::new(),
+            observer,
+            expired: AtomicBool::new(false),
         }))
     }
 
@@ -71,7 +78,18 @@ impl Owned {
 
     /// Whether the next owner cannot have begun yet. Asked before whatever has an effect outside.
     pub(super) fn holds(&self) -> bool {
-        !self.is_over() && (self.alone || self.journal.holds())
+        if self.is_over() {
+            return false;
+        }
+        let holds = self.alone || self.journal.holds();
+        if !holds {
+            if !self.expired.swap(true, Ordering::AcqRel) {
+                self.observer.lease_expired(self.slot());
+            }
+        } else if self.expired.load(Ordering::Relaxed) {
+            self.expired.store(false, Ordering::Release);
+        }
+        holds
     }
 
     /// Up to which revision its checkpoints may say that the catalogue is taken into account.

@@ -40,7 +40,9 @@ impl Consume {
             why = journal.ended() => return Err(not_owned(slot).with_source(why)),
         }
         let log = Arc::clone(&shared.log);
-        let owned = Owned::open(log, journal, catalogue, shared.slots, &shared.environment).await?;
+        let owned =
+            Owned::open(log, journal, catalogue, shared.slots, &shared.environment, Arc::clone(&shared.observer))
+                .await?;
         let _changing = self.changing.lock().await;
         self.lose(slot);
         {

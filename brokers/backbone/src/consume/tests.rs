@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,13 +15,15 @@ use tidegate_schemas::Event;
 use tidegate_schemas::foreign::{Foreign as ForeignRecord, wrap};
 use tidegate_schemas::limits;
 
-use super::{Attempt, Consume, Delivery, Silent, Start};
+use super::{Attempt, Consume, Delivery, Observer, Silent, Start};
 use crate::catalogue::{Catalogue, Foreign, OnExhausted, Order, Origin, RequestSpec, SubscriptionSpec, TopicSpec};
 use crate::environment::{Clock, Environment};
+use crate::lane::NodeId;
 use crate::log::{BoxFuture, LogId, LogSpec, PartitionLog, Record};
+use crate::slot::journal::Identity;
 use crate::slot::placement::slot_of;
 use crate::slot::{Command, CommitError, Committed, Head, Journal, Options, SlotHandle, Watch};
-use crate::testing::{MemoryBroker, SeededRandom};
+use crate::testing::{MemoryBroker, RuntimeClock, SeededRandom};
 
 /// Long ago, so that nothing in a log is older than passports are kept.
 #[derive(Debug)]
@@ -432,5 +434,43 @@ async fn a_topic_that_is_created_later_is_read_from_its_start_wherever_a_subscri
     let _journals = cluster.own(&owner).await;
     for name in ["earliest", "latest", "time"] {
         assert_eq!(take(&owner, name, 5).await, ids(0..5), "{name}");
+    }
+}
+
+/// Counts leases that ran out.
+#[derive(Debug, Default)]
+struct Expirations(AtomicUsize);
+
+impl Observer for Expirations {
+    fn lease_expired(&self, slot: u32) {
+        assert_eq!(slot, 1);
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_told_and_what_waits_for_it_goes_out_when_it_is_renewed() {
+    let (broker, clock) = (MemoryBroker::shared(2), Arc::new(RuntimeClock::default()));
+    let environment = Environment::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(SeededRandom::new(3)));
+    let log: Arc<dyn PartitionLog> = broker.client();
+    let options = || Options::shared(Identity::new(NodeId(1 << 16)));
+    let open = async |slot| Journal::open(Arc::clone(&log), slot, environment.clone(), options()).await.unwrap();
+    let catalogue = Catalogue::open(Arc::clone(&log), Arc::new(open(0).await), &environment).await.unwrap();
+    let observer = Arc::new(Expirations::default());
+    let told = Arc::clone(&observer) as Arc<dyn Observer>;
+    let consume = Consume::start(Arc::clone(&log), catalogue, 2, environment.child(), told).await.unwrap();
+    consume.acquire(open(1).await).await.unwrap();
+    consume.create_topic(topic("orders", 1)).await.unwrap();
+    consume.create_subscription(subscription("s", "orders")).await.unwrap();
+    let before = observer.0.load(Ordering::SeqCst);
+    let mut rounds = 0;
+    // The owner's next frame renews the lease, and may be faster than a delivery.
+    while observer.0.load(Ordering::SeqCst) == before {
+        assert!(rounds < 100, "deliveries go out whatever the lease says, or nobody is told");
+        clock.sleep(Duration::from_secs(10));
+        let event = Event::builder(rounds.to_string(), "/s", "t").build().unwrap();
+        broker.insert(&log_of("orders", 0), Record::Event(event));
+        assert_eq!(take(&consume, "s", 1).await, ids(rounds..rounds + 1));
+        rounds += 1;
     }
 }

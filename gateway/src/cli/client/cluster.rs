@@ -11,10 +11,13 @@ use super::{Context, json as documents};
 use crate::cli::arguments::{Apps, Cluster};
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ClusterDocument {
     nodes: Vec<Node>,
     #[serde(default)]
     slots: Vec<Slot>,
+    #[serde(default)]
+    missing_slots: Vec<u32>,
     backbone: Backbone,
 }
 
@@ -84,6 +87,12 @@ pub(super) async fn cluster(context: &mut Context<'_>, command: Cluster) -> Resu
     match command {
         Cluster::Show => {
             backbone(context, &document.backbone)?;
+            if !document.missing_slots.is_empty() {
+                let missing = ranges(&document.missing_slots);
+                context
+                    .console
+                    .line(&format!("{:<11} {missing} (no gateway owns them; their events wait)", "missing"))?;
+            }
             context.console.line("")?;
             nodes(context, &document.nodes)
         }

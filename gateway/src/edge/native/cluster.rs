@@ -22,11 +22,15 @@ pub struct Node {
 /// The gateways and what they run on.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Cluster)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ClusterDocument {
     /// Every gateway that shares the backbone, by address.
     nodes: Vec<NodeDocument>,
     /// Every slot, as this gateway knows it: a part of the work, which one gateway owns.
     slots: Vec<SlotDocument>,
+    /// Slots that no gateway owns which is there: their events wait. Missing where every slot has an owner.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_slots: Vec<u32>,
     backbone: BackboneDocument,
 }
 
@@ -162,6 +166,7 @@ pub(super) async fn show(State(api): State<Shared>) -> Json<ClusterDocument> {
             fault: faults.iter().find(|(number, _)| *number == slot.number).map(|(_, fault)| fault.to_string()),
         })
         .collect();
+    let missing_slots = api.cluster.missing();
     let unreachable = api.readiness.health().failed().or_else(|| api.readiness.health().unreachable());
     Json(ClusterDocument {
         nodes: nodes.collect(),
@@ -174,6 +179,7 @@ pub(super) async fn show(State(api): State<Shared>) -> Json<ClusterDocument> {
             slots: slots.len().try_into().unwrap_or(u32::MAX),
             partitions_default: capability.partitions_default,
         },
+        missing_slots,
         slots,
     })
 }

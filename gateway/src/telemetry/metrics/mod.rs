@@ -117,6 +117,7 @@ pub struct Metrics {
     slots_owned: Gauge,
     slots_damaged: Gauge,
     slot_changes: Family<ChangeLabels, Counter>,
+    slot_lease_expirations: Counter,
     gateway_requests: Family<ResultLabels, Counter>,
     spans: Family<OutcomeLabels, Counter>,
     subscriptions: Mutex<HashSet<String>>,
@@ -200,6 +201,7 @@ impl Metrics {
             slots_owned: Gauge::default(),
             slots_damaged: Gauge::default(),
             slot_changes: Family::default(),
+            slot_lease_expirations: Counter::default(),
             gateway_requests: Family::default(),
             spans: Family::default(),
             subscriptions: Mutex::default(),
@@ -242,6 +244,7 @@ impl Metrics {
         add(registry, names::SLOTS_OWNED, self.slots_owned.clone());
         add(registry, names::SLOTS_DAMAGED, self.slots_damaged.clone());
         add(registry, names::SLOT_CHANGES, self.slot_changes.clone());
+        add(registry, names::SLOT_LEASE_EXPIRATIONS, self.slot_lease_expirations.clone());
         add(registry, names::GATEWAY_REQUESTS, self.gateway_requests.clone());
         add(registry, names::SPANS, self.spans.clone());
         registry.register_collector(Box::new(process::Process));
@@ -360,6 +363,11 @@ impl Metrics {
         self.gateways.set(gauge(gateways));
         self.slots_owned.set(gauge(slots_owned));
         self.slots_damaged.set(gauge(slots_damaged));
+    }
+
+    /// The lease on a slot was found to have run out.
+    pub fn lease_expired(&self) {
+        self.slot_lease_expirations.inc();
     }
 
     /// A delivery slot was `acquired` here, `released`, or `lost` to another gateway.

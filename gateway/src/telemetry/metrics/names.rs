@@ -90,7 +90,8 @@ figures! {
     GATEWAYS = "tidegate_gateways", Gauge, [], "Gateways that share the backbone, as this one sees them";
     SLOTS_OWNED = "tidegate_slots_owned", Gauge, [], "Slots that this gateway owns";
     SLOTS_DAMAGED = "tidegate_slots_damaged", Gauge, [], "Slots that this gateway cannot read any more, because the broker lost records of them";
-    SLOT_CHANGES = "tidegate_slot_changes", Counter, ["change"], "Delivery slots that this gateway acquired, gave up by itself, or lost to another";
+    SLOT_CHANGES = "tidegate_slot_changes", Counter, ["change"], "Delivery slots that this gateway acquired free or from an owner that gave them up, took over from one that fell silent, gave up by itself, or lost to another: acquired, taken-over, released, or lost";
+    SLOT_LEASE_EXPIRATIONS = "tidegate_slot_lease_expirations", Counter, [], "Times that the lease on a slot was found to have run out before it was renewed, so that its deliveries waited";
     GATEWAY_REQUESTS = "tidegate_gateway_requests", Counter, ["result"], "Requests among gateways: sent, carried-out, duplicate, expired, turned-away, cancelled, or late";
     SPANS = "tidegate_spans", Counter, ["outcome"], "Spans of traces: exported, failed, or dropped";
     RESIDENT_MEMORY = "process_resident_memory_bytes", Gauge, [], "Memory of the process that is in RAM";

@@ -83,8 +83,8 @@ impl Pass<'_> {
                 break;
             }
             let Some(next) = self.lanes.values().map(|lane| lane.load.from.max(self.at)).min() else { break };
-            let near = |tail: &Box<dyn Tail>| tail.position() <= next && next.0 - tail.position().0 <= GAP;
-            let mut tail = match open.take().filter(near) {
+            let near = |at: Position| at <= next && next.0 - at.0 <= GAP;
+            let mut tail = match open.take().filter(|tail| near(tail.position())) {
                 Some(tail) => tail,
                 None => self.shared.log.tail(&id, next).await?,
             };

@@ -148,8 +148,9 @@ impl PubSub {
         let (false, Some(requests)) = (nodes.is_empty(), self.0.elsewhere.0.get()) else { return };
         let head = Head::Reply { source: request.0.to_string(), id: request.1.to_string() };
         let message = write(&head, Some(reply));
-        let calls = nodes.iter().map(|node| async {
-            let call = requests.call(To::Node(*node), SERVICE, message.clone(), limits::REPLY_PASS_TIMEOUT);
+        let (request, message) = (&request, &message);
+        let calls = nodes.into_iter().map(|node| async move {
+            let call = requests.call(To::Node(node), SERVICE, message.clone(), limits::REPLY_PASS_TIMEOUT);
             if let Err(error) = call.await {
                 warn!(%node, source = %request.0, id = %request.1, %error,
                     "a reply did not reach the gateway that waits for it");
