@@ -116,6 +116,8 @@ pub const RETRY_BUDGET_PER_SECOND: u64 = 10;
 pub const RETRY_BUDGET_WINDOW: Duration = Duration::from_secs(10);
 /// How far ahead an event may be published that is to be delivered later.
 pub const DELAY_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a request waits that comes while the gateway starts; beyond it, it is told to come again.
+pub const STARTUP_REQUEST_WAIT: Duration = Duration::from_secs(1);
 /// How long a broker may take to delete the logs of a topic.
 pub const TOPIC_DELETE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after that a topic of the same name can be created although nobody said that they are gone.

@@ -63,7 +63,7 @@ impl fmt::Display for Refused {
 
 /// A gateway process that may not be ready yet.
 #[derive(Debug)]
-pub(crate) struct Starting {
+pub struct Starting {
     child: Child,
     ready_file: PathBuf,
     stderr: PathBuf,
@@ -106,7 +106,13 @@ impl Starting {
         Self { child, ready_file, stderr }
     }
 
-    pub(crate) async fn ready(mut self) -> Result<Gateway, Refused> {
+    /// What it has written so far.
+    pub fn stderr(&self) -> String {
+        read_text(&self.stderr)
+    }
+
+    /// Waits until it is ready; gives what it said where it ended instead.
+    pub async fn ready(mut self) -> Result<Gateway, Refused> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             if let Some(http) = read_ready_file(&self.ready_file) {

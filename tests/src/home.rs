@@ -70,6 +70,11 @@ impl Home {
         self.launch(&options).ready().await
     }
 
+    /// Starts the gateway and does not wait for it.
+    pub fn begin(&self, options: &Options) -> Starting {
+        self.launch(options)
+    }
+
     /// Starts the gateway and kills it after a while, ready or not.
     pub async fn start_and_kill(&self, after: Duration) {
         let starting = self.launch(&Options::default());

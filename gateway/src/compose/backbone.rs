@@ -54,15 +54,24 @@ impl Opened {
 /// # Errors
 /// What the adapter says, or that this binary has none for it.
 pub async fn open(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
+    open_telling(backbone, environment, &|_| {}).await
+}
+
+/// As [`open`]; `told` is told what is waited for.
+pub(super) async fn open_telling(
+    backbone: &Backbone,
+    environment: &Environment,
+    told: &(impl Fn(String) + Sync),
+) -> Result<Opened, Error> {
     match &backbone.url {
         BackboneUrl::Embedded { path } => embedded::open(path, environment),
         #[cfg(feature = "nats")]
         BackboneUrl::Broker { broker: Broker::Nats, .. } => {
-            patiently(backbone, async || super::nats::open(backbone, environment).await).await
+            patiently(backbone, told, async || super::nats::open(backbone, environment).await).await
         }
         #[cfg(feature = "kafka")]
         BackboneUrl::Broker { broker: Broker::Kafka, .. } => {
-            patiently(backbone, async || super::kafka::open(backbone, environment).await).await
+            patiently(backbone, told, async || super::kafka::open(backbone, environment).await).await
         }
         #[allow(unreachable_patterns, reason = "whether another broker is left depends on what is built in")]
         _ => Err(unfit(backbone)),
@@ -91,12 +100,17 @@ pub(super) fn unfit(backbone: &Backbone) -> Error {
 }
 
 /// Tries until the broker can be reached, and says meanwhile what it waits for.
-async fn patiently(backbone: &Backbone, connect: impl AsyncFn() -> Result<Opened, Error>) -> Result<Opened, Error> {
+async fn patiently(
+    backbone: &Backbone,
+    told: &(impl Fn(String) + Sync),
+    connect: impl AsyncFn() -> Result<Opened, Error>,
+) -> Result<Opened, Error> {
     let began = tokio::time::Instant::now();
     loop {
         let error = match connect().await {
             Ok(opened) => {
-                info!(%backbone, broker = opened.log.capability().broker, "the broker is reached");
+                let version = opened.version.as_deref();
+                info!(%backbone, broker = opened.log.capability().broker, version, "the broker is reached");
                 return Ok(opened);
             }
             Err(error) if *error.kind() == ErrorKind::Unavailable => error,
@@ -113,6 +127,7 @@ async fn patiently(backbone: &Backbone, connect: impl AsyncFn() -> Result<Opened
                 ),
             ));
         };
+        told(format!("waits for the broker at {backbone}: {error}"));
         warn!(%backbone, %error, waited = ?Duration::from_secs(waited.as_secs()), "waiting for the broker");
         tokio::time::sleep(limits::BACKBONE_START_INTERVAL.min(left)).await;
     }
@@ -134,7 +149,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let environment = Environment::system();
         let tried = Cell::new(0);
-        let opened = patiently(&backbone, async || {
+        let told = |what: String| {
+            assert!(what.contains("waits for the broker at embedded:x: refused"), "{what}");
+        };
+        let opened = patiently(&backbone, &told, async || {
             tried.set(tried.get() + 1);
             if tried.get() < 4 {
                 Err(refusal(ErrorKind::Unavailable))
@@ -146,14 +164,14 @@ mod tests {
         assert_eq!(tried.get(), 4);
 
         tried.set(0);
-        let denied = patiently(&backbone, async || {
+        let denied = patiently(&backbone, &told, async || {
             tried.set(tried.get() + 1);
             Err(refusal(ErrorKind::Denied))
         });
         assert_eq!(denied.await.unwrap_err().kind(), &ErrorKind::Denied);
         assert_eq!(tried.get(), 1, "who is refused asks no second time");
 
-        let away = patiently(&backbone, async || Err(refusal(ErrorKind::Unavailable))).await.unwrap_err();
+        let away = patiently(&backbone, &told, async || Err(refusal(ErrorKind::Unavailable))).await.unwrap_err();
         assert!(away.to_string().contains("within 60 s; start it"), "{away}");
     }
 }

@@ -31,8 +31,8 @@ pub(super) async fn join(opened: &Opened, here: MemberInfo, environment: &Enviro
     };
     let requests = Requests::open(Arc::clone(lane), here.clone(), environment, request::Options::default()).await?;
     let others = requests.members().len().saturating_sub(1);
-    info!(node = %requests.node(), others, "the gateway is one of the cluster");
     let claims = Claims::join(log, requests.clone(), environment.clone(), options).await?;
+    info!(node = %requests.node(), others, slots = claims.slots(), "the gateway is one of the cluster");
     Ok(Cluster::new(claims, Some(requests), here))
 }
 

@@ -1,4 +1,5 @@
-//! The one place that knows every part: sockets first, then the backbone, its slots, the blocks, and the protocols last.
+//! The one place that knows every part: sockets first, which answer from then on how the start is going, then the backbone, its
+//! slots, the blocks, and the protocols last.
 //! Each backbone has a file here, and is named nowhere else.
 
 mod backbone;
@@ -15,21 +16,24 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
 use tidegate_backbone::consume::{Consume, Owners};
 use tidegate_backbone::request::MemberInfo;
-use tidegate_backbone::{Environment, Error};
+use tidegate_backbone::{Environment, Error, PartitionLog};
 use tidegate_schemas::limits::Limits;
 use tracing::{debug, info, warn};
 
 use crate::blocks::apps::Apps;
+use crate::blocks::cluster::Cluster;
 use crate::blocks::pubsub::{self, PubSub};
 use crate::edge::guard::{Guard, complete};
 use crate::edge::listener::{BindError, Listener, Options as ListenerOptions, Server};
 use crate::edge::native::{Api, Node, Readiness, router};
+use crate::edge::startup::Startup;
 use crate::lifecycle::Parts;
 use crate::memory;
 use crate::reload;
@@ -103,14 +107,27 @@ pub struct Running {
     pub parts: Parts,
 }
 
-/// Starts a gateway; when this returns it answers requests.
+/// Starts a gateway; when this returns it answers requests. Until then it answers that it lives, and why it is not ready.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    start_on(settings, backbone::open).await
+    let startup = Startup::default();
+    let told = startup.clone();
+    let open = async move |backbone: &config::Backbone, environment: &Environment| {
+        backbone::open_telling(backbone, environment, &|what| told.does(what)).await
+    };
+    serve_and_open(settings, startup, open).await
 }
 
 /// Starts a gateway on the backbone that `open` gives. It is opened after everything that can be refused without it.
 pub async fn start_on(
     settings: Settings,
+    open: impl AsyncFnOnce(&config::Backbone, &Environment) -> Result<Opened, Error>,
+) -> Result<Running, StartError> {
+    serve_and_open(settings, Startup::default(), open).await
+}
+
+async fn serve_and_open(
+    settings: Settings,
+    startup: Startup,
     open: impl AsyncFnOnce(&config::Backbone, &Environment) -> Result<Opened, Error>,
 ) -> Result<Running, StartError> {
     let resources = match &settings.resources {
@@ -123,7 +140,38 @@ pub async fn start_on(
     let (memory_bytes, source) = memory::budget_bytes(settings.limits.memory_bytes);
     debug!(bytes = memory_bytes, ?source, "the budget of memory for what can grow");
     let backbone = Environment::system().with_memory(Budget::new(memory_bytes));
+    let (edge, metrics) = (backbone.child(), Metrics::new());
+    let server = serve(listener, &startup, &settings.limits, &edge, &metrics);
+    if settings.backbone.url.broker().is_some() {
+        info!(%http, backbone = %settings.backbone, "listens, and is not ready before the broker is reached");
+    }
+    let surroundings = Surroundings { http, backbone, edge, metrics };
+    match assemble(settings, resources, surroundings, &startup, open).await {
+        Ok(whole) => Ok(Running { http, parts: whole.with(server) }),
+        Err(error) => {
+            server.shutdown(Duration::ZERO).await;
+            Err(error)
+        }
+    }
+}
+
+/// What is there before anything is opened.
+struct Surroundings {
+    http: SocketAddr,
+    backbone: Environment,
+    edge: Environment,
+    metrics: Arc<Metrics>,
+}
+
+async fn assemble(
+    settings: Settings,
+    resources: Resources,
+    Surroundings { http, backbone, edge, metrics }: Surroundings,
+    startup: &Startup,
+    open: impl AsyncFnOnce(&config::Backbone, &Environment) -> Result<Opened, Error>,
+) -> Result<Whole, StartError> {
     let opened = open(&settings.backbone, &backbone).await?;
+    startup.does("joins the cluster");
     let here = MemberInfo {
         http: http.to_string().into(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -134,7 +182,6 @@ pub async fn start_on(
     let claims = Arc::clone(cluster.claims());
     let catalogue = Catalogue::open(Arc::clone(&log), claims.slot(CATALOGUE), &backbone).await?;
 
-    let metrics = Metrics::new();
     let traces = match &settings.traces {
         Some(options) => Traces::export(options, &backbone, Arc::clone(&metrics) as Arc<dyn Exports>)?,
         None => Traces::off(),
@@ -158,6 +205,7 @@ pub async fn start_on(
     if let Some(requests) = cluster.requests() {
         block.join(requests);
     }
+    startup.does("brings the declared resources into force");
     membership::apply(&block, &resources, settings.resources.as_deref()).await?;
     delivery.spawn(block.clone().deliver_all());
     // Deliveries are taken up when it is known where they go.
@@ -177,7 +225,6 @@ pub async fn start_on(
     let readiness = Readiness::new(health);
     let asked = readiness.clone();
     cluster.answer(move || asked.is_ready());
-    let edge = backbone.child();
     let api = Api {
         traces: traces.clone(),
         apps,
@@ -190,21 +237,30 @@ pub async fn start_on(
         limits: Limits { batch_events: settings.limits.batch_events, ..Limits::default() },
         environment: edge.clone(),
     };
-    let server = serve(listener, api, &settings.limits, &edge, &metrics);
     readiness.set(true);
-    let parts = Parts {
-        readiness,
-        server,
-        edge,
-        delivery,
-        consume,
-        cluster,
-        log,
-        traces,
-        backbone,
-        grace: settings.limits.shutdown_grace,
-    };
-    Ok(Running { http, parts })
+    startup.open(complete(router(api)));
+    let grace = settings.limits.shutdown_grace;
+    Ok(Whole { readiness, edge, delivery, consume, cluster, log, traces, backbone, grace })
+}
+
+/// Everything but the server, which is there from the beginning.
+struct Whole {
+    readiness: Readiness,
+    edge: Environment,
+    delivery: Environment,
+    consume: Arc<Consume>,
+    cluster: Cluster,
+    log: Arc<dyn PartitionLog>,
+    traces: Traces,
+    backbone: Environment,
+    grace: Duration,
+}
+
+impl Whole {
+    fn with(self, server: Server) -> Parts {
+        let Self { readiness, edge, delivery, consume, cluster, log, traces, backbone, grace } = self;
+        Parts { readiness, server, edge, delivery, consume, cluster, log, traces, backbone, grace }
+    }
 }
 
 fn read_resources(path: &Path) -> Result<Resources, StartError> {
@@ -217,7 +273,7 @@ fn read_resources(path: &Path) -> Result<Resources, StartError> {
 
 fn serve(
     listener: Listener,
-    api: Api,
+    startup: &Startup,
     limits: &config::Limits,
     environment: &Environment,
     metrics: &Arc<Metrics>,
@@ -235,6 +291,6 @@ fn serve(
         pace.grace = limits.body_timeout;
     }
     options.limits.shutdown_grace = limits.shutdown_grace;
-    let service = Guard::default().protect(complete(router(api)));
+    let service = Guard::default().protect(startup.service());
     listener.serve(service, options, environment, Arc::clone(metrics))
 }

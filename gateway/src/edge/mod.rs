@@ -6,6 +6,7 @@
 //! | [`guard`] | refuses what a web page of another site could send, and gives every path its one canonical form |
 //! | [`native`] | the routes of the native HTTP API |
 //! | [`problem`] | what went wrong, as RFC 9457 says it, with a stable code |
+//! | [`startup`] | answers while the rest is not open yet |
 //!
 //! A request passes the listener, then the guard, then an [`axum::Router`] whose routes are the protocol's. Whatever any
 //! of them refuses is a [`problem::Problem`]; the listener writes it down in the shape of the path's protocol.
@@ -14,3 +15,4 @@ pub mod guard;
 pub mod listener;
 pub mod native;
 pub mod problem;
+pub mod startup;

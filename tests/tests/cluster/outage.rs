@@ -1,9 +1,11 @@
-//! The broker goes away for ten seconds and comes back.
+//! The broker goes away for ten seconds and comes back, or is not there when a gateway starts.
 
 use std::time::Duration;
 
 use tidegate_conformance::Broker;
+use tidegate_tests::client::Client;
 use tidegate_tests::cluster::{Member, acknowledged, figure, order, settled, shown, until};
+use tidegate_tests::gateway::Options;
 use tidegate_tests::home::Home;
 use tidegate_tests::load::Load;
 use tidegate_tests::machine::not_had;
@@ -62,4 +64,45 @@ async fn a_broker_that_was_away_moves_nothing_and_loses_nothing() {
     let order = order(&deliveries);
     println!("{} acknowledged, {} delivered, {} repeats", counts.acknowledged, order.distinct, order.repeats);
     assert!(order.early.is_empty(), "out of order: {order:?}");
+}
+
+/// What is killed for not being alive would never see its broker come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_waits_for_its_broker_lives_and_says_what_it_waits_for() {
+    /// Lines that a person reads at the start, whatever the number of slots.
+    const LINES: usize = 8;
+    let Some(broker) = Broker::start("nats").await else { return };
+    if !broker.is_ours() {
+        not_had("an outage of the broker", "the environment gives the broker");
+        return;
+    }
+    broker.kill(None).await;
+    let home = Home::new();
+    let starting = home.begin(&Options { backbone: Some(broker.url().to_owned()), ..Options::default() });
+    let mut address = None;
+    until("that it tells where it listens", async || {
+        let text = starting.stderr();
+        let line = text.lines().find(|line| line.contains("listens"));
+        address = line.and_then(|line| line.split_once("http=")?.1.split_whitespace().next()?.parse().ok());
+        address.is_some()
+    })
+    .await;
+    let client = Client::new(address.expect("it was told"));
+    until("that it says what it waits for", async || {
+        assert_eq!(client.get("/livez").await.unwrap().status, 200, "it lives");
+        let answer = client.get("/readyz").await.unwrap();
+        assert_eq!(answer.expect_problem(&[503]), "unavailable");
+        String::from_utf8_lossy(&answer.body).contains("waits for the broker at nats://")
+    })
+    .await;
+    assert_eq!(client.get("/topics").await.unwrap().expect_problem(&[503]), "unavailable");
+    broker.restart(None).await;
+    let gateway = starting.ready().await.unwrap_or_else(|refused| panic!("{refused}"));
+    assert_eq!(client.get("/readyz").await.unwrap().status, 200);
+    client.get("/topics").await.unwrap().expect(200);
+    let member = Member { home, gateway };
+    settled(&[&member]).await;
+    let text = member.gateway.stderr();
+    let lines = text.lines().filter(|line| line.contains(" INFO ")).count();
+    assert!((3..=LINES).contains(&lines), "{lines} lines:\n{text}");
 }

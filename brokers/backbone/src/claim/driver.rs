@@ -167,7 +167,7 @@ impl Driver {
         match taken.await {
             Ok(journal) => Some(journal),
             Err(error) => {
-                tracing::info!(slot, %error, "does not own the slot");
+                tracing::debug!(slot, %error, "does not own the slot");
                 // Not all at the same moment again.
                 let jitter = limits::CLAIM_RANK_DELAY.mul_f64((shared.environment.random.bits() % 100) as f64 / 100.0);
                 self.machine.follows(self.now(), seen.owner, seen.released, jitter);

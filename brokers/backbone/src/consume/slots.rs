@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_schemas::limits;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::checkpoint;
 use super::engine::Consume;
@@ -55,7 +55,7 @@ impl Consume {
         shared.owned.lock().insert(slot, Arc::clone(&owned));
         shared.environment.spawn(Arc::clone(&owned.index).run(owned.over().clone()));
         self.reconcile().await?;
-        info!(slot, catalogue = self.followed.load(Ordering::Acquire), "delivers the partitions of the slot");
+        debug!(slot, catalogue = self.followed.load(Ordering::Acquire), "delivers the partitions of the slot");
         Ok(())
     }
 

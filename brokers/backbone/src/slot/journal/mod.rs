@@ -236,7 +236,7 @@ impl Journal {
         };
         let owner = owner::Owner::new(log, environment.clone(), options, writer, shared.clone(), bytes_behind);
         environment.spawn(owner.run(received));
-        tracing::info!(slot, epoch, "owns the slot");
+        tracing::debug!(slot, epoch, "owns the slot");
         let used = Arc::new(shared.closing.clone().drop_guard());
         Self { slot, epoch, frame_bytes, commit_timeout, requests, shared, _used: used }
     }
