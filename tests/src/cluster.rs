@@ -88,7 +88,7 @@ pub async fn shown(client: &Client) -> Value {
 }
 
 /// The owner of each slot by its HTTP address, and the epoch; slots without a living owner are left out.
-pub fn owners(shown: &Value) -> BTreeMap<u64, (String, u64)> {
+pub fn owners(shown: &Value) -> Owners {
     let slots = shown["slots"].as_array().unwrap_or_else(|| panic!("slots are listed: {shown:#}"));
     let owner = |slot: &Value| {
         let number = slot["slot"].as_u64().expect("a slot has a number");
@@ -98,14 +98,36 @@ pub fn owners(shown: &Value) -> BTreeMap<u64, (String, u64)> {
     slots.iter().filter_map(owner).collect()
 }
 
+/// Who owns each slot: the gateway's address, and the epoch.
+pub type Owners = BTreeMap<u64, (String, u64)>;
+
 /// Waits until these gateways, and no others, own every slot, each its share of those with deliveries, and all of them say the
-/// same: from then on nothing moves by itself.
-/// Gives who owns what, and how long it took.
+/// same: from then on nothing moves by itself. Gives who owns what, and how long it took.
 ///
 /// # Panics
 ///
 /// Where it does not come to that.
-pub async fn settled(members: &[&Member]) -> (BTreeMap<u64, (String, u64)>, Duration) {
+pub async fn settled(members: &[&Member]) -> (Owners, Duration) {
+    // Slots move one after the other to a gateway that has joined, so that the first one says nothing yet.
+    agreed(members, |owners, addresses| {
+        let share = |http: &String| owners.iter().filter(|(slot, (owner, _))| **slot != 0 && owner == http).count();
+        let shares: Vec<usize> = addresses.iter().map(share).collect();
+        shares.iter().max() <= shares.iter().min().map(|least| least + 1).as_ref()
+    })
+    .await
+}
+
+/// Waits until these gateways, and no others, own every slot, and all of them say the same. Where their shares differ slots may
+/// move after that.
+///
+/// # Panics
+///
+/// Where it does not come to that.
+pub async fn owned(members: &[&Member]) -> (Owners, Duration) {
+    agreed(members, |_, _| true).await
+}
+
+async fn agreed(members: &[&Member], fits: impl Fn(&Owners, &BTreeSet<String>) -> bool) -> (Owners, Duration) {
     let began = Instant::now();
     let wanted: BTreeSet<String> = members.iter().map(|member| member.client().address().to_string()).collect();
     loop {
@@ -115,11 +137,8 @@ pub async fn settled(members: &[&Member]) -> (BTreeMap<u64, (String, u64)>, Dura
         }
         let first = &views[0];
         let owning: BTreeSet<String> = first.values().map(|(http, _)| http.clone()).collect();
-        // Slots move one after the other to a gateway that has joined, so that the first one says nothing yet.
-        let share = |http: &String| first.iter().filter(|(slot, (owner, _))| **slot != 0 && owner == http).count();
-        let shares: Vec<usize> = wanted.iter().map(share).collect();
-        let spread = shares.iter().max() <= shares.iter().min().map(|least| least + 1).as_ref();
-        if first.len() == SLOTS && owning == wanted && spread && views.iter().all(|view| view == first) {
+        let agree = views.iter().all(|view| view == first);
+        if first.len() == SLOTS && owning == wanted && agree && fits(first, &wanted) {
             return (first.clone(), began.elapsed());
         }
         assert!(began.elapsed() < PATIENCE, "the slots do not settle on {wanted:?}: {views:#?}");

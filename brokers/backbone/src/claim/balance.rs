@@ -63,6 +63,24 @@ pub(crate) fn targets(slots: &[(u32, Option<NodeId>)], members: &[NodeId]) -> BT
     }
 }
 
+/// Who should take a slot from an owner that is silent, or that has released it. Nobody where nobody else lives.
+///
+/// The other slots of an owner that is silent or gone are spread with this one, as one. One that gave this slot up and lives
+/// keeps what it has, and takes nothing back.
+pub(crate) fn successor(
+    slot: u32,
+    owners: &[(u32, Option<NodeId>)],
+    last: Option<NodeId>,
+    released: bool,
+    members: &[NodeId],
+) -> Option<NodeId> {
+    let lives = released && last.is_some_and(|last| members.contains(&last));
+    let others: Vec<NodeId> = members.iter().copied().filter(|node| Some(*node) != last).collect();
+    let spread: Owners =
+        owners.iter().copied().filter(|(_, owner)| !lives || owner.is_none() || *owner != last).collect();
+    targets(&spread, &others).get(&slot).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +131,36 @@ mod tests {
         assert_eq!(order.len(), 3);
         order.sort();
         assert_eq!(order, members);
+    }
+
+    #[test]
+    fn what_an_owner_gives_up_goes_to_whoever_owns_the_fewest() {
+        let members = nodes(1..4);
+        let (a, b, c) = (members[0], members[1], members[2]);
+        let own = |slots: std::ops::Range<u32>, node| slots.map(move |slot| (slot, Some(node)));
+        // One that joined gets what the others give up, though the one that gives up has no more than the third by then.
+        let owners: Owners = own(1..6, a).chain(own(6..11, b)).chain(own(11..15, c)).chain([(15, None)]).collect();
+        for last in [a, b] {
+            assert_eq!(successor(15, &owners, Some(last), true, &members), Some(c));
+        }
+        // One that leaves is there until all is given up, and takes nothing back; the others share it.
+        let mut owners: Owners = own(1..6, a).chain(own(6..11, b)).chain(own(11..16, c)).collect();
+        for slot in 11..16 {
+            owners[slot as usize - 1].1 = None;
+            let next = successor(slot, &owners, Some(c), true, &members).unwrap();
+            assert_ne!(next, c);
+            owners[slot as usize - 1].1 = Some(next);
+        }
+        let count = |owners: &Owners, node| owners.iter().filter(|(_, owner)| *owner == Some(node)).count();
+        assert!(count(&owners, a).abs_diff(count(&owners, b)) == 1, "{owners:?}");
+        // The slots of one that is silent are spread as one, whether it is still taken for a member or not.
+        let owners: Owners = own(1..6, a).chain(own(6..11, b)).chain(own(11..16, c)).collect();
+        for members in [&members[..], &members[..2]] {
+            let next: Vec<_> =
+                (11..16).map(|slot| successor(slot, &owners, Some(c), false, members).unwrap()).collect();
+            assert!(next.iter().filter(|node| **node == a).count().abs_diff(2) <= 1, "{next:?}");
+            assert!(!next.contains(&c));
+        }
+        assert_eq!(successor(1, &owners, Some(a), false, &[a]), None);
     }
 }

@@ -138,13 +138,12 @@ impl Shared {
         let mut order = balance::order(seat.slot, &members);
         let mut elsewhere = false;
         if self.delivers(seat.slot) {
-            // The slots of an owner that is being replaced are looked at as one, so that they are spread.
-            let (owners, orphaned) = self.owners(&seen);
-            if let Some(target) = balance::targets(&orphaned, &members).get(&seat.slot) {
-                order.retain(|node| node != target);
-                order.insert(0, *target);
-            }
+            let owners = self.owners();
             elsewhere = balance::targets(&owners, &members).get(&seat.slot).is_some_and(|target| *target != self.node);
+            if let Some(target) = balance::successor(seat.slot, &owners, seen.owner, seen.released, &members) {
+                order.retain(|node| *node != target);
+                order.insert(0, target);
+            }
         }
         // Whoever is silent, or has given the slot up, comes last.
         if let Some(last) = seen.owner {
@@ -158,18 +157,12 @@ impl Shared {
         Outlook { may_own, rank: u32::try_from(rank).unwrap_or(u32::MAX), elsewhere }
     }
 
-    /// The owners of all slots in which work is done; and the same without the one that is being replaced.
-    fn owners(&self, replaced: &Seen) -> (Owners, Owners) {
+    /// The owners of all slots in which work is done.
+    fn owners(&self) -> Owners {
         let seats = self.seats.read();
         let all = delivery_slots(seats.len() as u32);
-        let owners: Owners = seats
-            .iter()
-            .filter(|seat| all.contains(&seat.slot))
-            .map(|seat| (seat.slot, seat.seen.lock().current()))
-            .collect();
-        let kept = |owner: Option<NodeId>| owner.filter(|owner| replaced.owner != Some(*owner));
-        let orphaned = owners.iter().map(|(slot, owner)| (*slot, kept(*owner))).collect();
-        (owners, orphaned)
+        let owned = seats.iter().filter(|seat| all.contains(&seat.slot));
+        owned.map(|seat| (seat.slot, seat.seen.lock().current())).collect()
     }
 
     pub(super) fn faults(&self) -> Vec<(u32, Arc<str>)> {
