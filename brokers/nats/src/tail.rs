@@ -37,6 +37,8 @@ pub(crate) struct NatsTail {
     /// A message that stands behind a gap which nothing explains yet.
     behind_gap: Option<(Place, Message)>,
     retry_delay: Duration,
+    /// The next session, while it is made.
+    beginning: Option<BoxFuture<'static, Result<(Session, String)>>>,
 }
 
 /// A consumer, and what was asked of it.
@@ -93,47 +95,17 @@ impl NatsTail {
             created: String::new(),
             behind_gap: None,
             retry_delay: Duration::ZERO,
+            beginning: None,
         };
-        tail.session = Some(tail.begin().await?);
+        let (session, created) = tail.begin().await?;
+        (tail.session, tail.created) = (Some(session), created);
         Ok(tail)
     }
 
     /// Looks whether the position can still be read, and makes a consumer that begins there.
-    async fn begin(&mut self) -> Result<Session> {
-        let shared = Arc::clone(&self.shared);
-        let connection = &shared.connection;
-        let generation = connection.link().borrow().generation;
-        let created = self.shared.check_position(&self.target, self.wanted).await?;
-        if self.created.is_empty() {
-            self.created = created;
-        } else if self.created != created {
-            // Its positions are not those of the one that was followed.
-            return Err(not_found(&self.target.id));
-        }
-        let inbox = connection.client.new_inbox();
-        let messages = connection
-            .client
-            .subscribe(format!("{inbox}.*"))
-            .await
-            .map_err(|error| connection.down("following a stream").with_source(error))?;
-        let filter = self.target.filter.as_deref();
-        let created = connection.create_consumer(&self.target.stream, filter, Start::Position(self.wanted)).await;
-        let (consumer, _) = created.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => not_found(&self.target.id),
-            _ => error,
-        })?;
-        Ok(Session {
-            shared: Arc::clone(&self.shared),
-            stream: self.target.stream.clone(),
-            consumer,
-            messages,
-            inbox,
-            generation,
-            delivered: 0,
-            pulls: 0,
-            awaited: None,
-            heard: Instant::now(),
-        })
+    fn begin(&self) -> impl Future<Output = Result<(Session, String)>> + Send + use<> {
+        let (shared, target) = (Arc::clone(&self.shared), Arc::clone(&self.target));
+        begin(shared, target, self.wanted, self.created.clone())
     }
 
     /// What the caller gets, where something is there.
@@ -288,9 +260,20 @@ impl NatsTail {
                 let _ = link.wait_for(|link| link.connected || shared.connection.is_closed()).await;
                 return Ok(());
             }
-            tokio::time::sleep(self.retry_delay).await;
+            // Kept where this is dropped while it waits: a reader whose caller looks up often would begin for ever.
+            if self.beginning.is_none() {
+                let (delay, begin) = (self.retry_delay, self.begin());
+                self.beginning = Some(Box::pin(async move {
+                    tokio::time::sleep(delay).await;
+                    begin.await
+                }));
+            }
+            let Some(beginning) = &mut self.beginning else { return Ok(()) };
+            let begun = beginning.await;
+            self.beginning = None;
             self.retry_delay = (self.retry_delay * 2).clamp(Duration::from_millis(10), limits::NATS_READ_RETRY_DELAY);
-            self.session = Some(self.begin().await?);
+            let (session, created) = begun?;
+            (self.session, self.created) = (Some(session), created);
             return Ok(());
         }
         self.ask(bytes_max).await?;
@@ -316,6 +299,42 @@ impl NatsTail {
         }
         Ok(())
     }
+}
+
+/// See [`NatsTail::begin`]; gives when the stream was created, too.
+async fn begin(shared: Arc<Shared>, target: Arc<Target>, wanted: Position, known: String) -> Result<(Session, String)> {
+    let connection = &shared.connection;
+    let generation = connection.link().borrow().generation;
+    let created = shared.check_position(&target, wanted).await?;
+    if !known.is_empty() && known != created {
+        // Its positions are not those of the one that was followed.
+        return Err(not_found(&target.id));
+    }
+    let inbox = connection.client.new_inbox();
+    let messages = connection
+        .client
+        .subscribe(format!("{inbox}.*"))
+        .await
+        .map_err(|error| connection.down("following a stream").with_source(error))?;
+    let filter = target.filter.as_deref();
+    let made = connection.create_consumer(&target.stream, filter, Start::Position(wanted)).await;
+    let (consumer, _) = made.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => not_found(&target.id),
+        _ => error,
+    })?;
+    let session = Session {
+        shared: Arc::clone(&shared),
+        stream: target.stream.clone(),
+        consumer,
+        messages,
+        inbox,
+        generation,
+        delivered: 0,
+        pulls: 0,
+        awaited: None,
+        heard: Instant::now(),
+    };
+    Ok((session, created))
 }
 
 impl Session {

@@ -7,6 +7,7 @@
     reason = "a test beside the product, not inside it"
 )]
 
+mod cut_off;
 mod loss;
 mod revoked;
 mod secured;

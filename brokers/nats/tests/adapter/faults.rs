@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_backbone::{Applied, Durability, Environment, ErrorKind, LogSpec, PartitionLog, Position};
+use tidegate_backbone::{Applied, Durability, Environment, ErrorKind, LogSpec, PartitionLog, Position, Record};
 use tidegate_conformance::{Broker, Direction, Linked};
 use tidegate_nats::NatsBroker;
 
-use super::{HANG, event, id_of, open, options, partition, read};
+use super::{HANG, STEP, event, id_of, open, options, partition, read, slot};
 
 /// What became of the appends of one writer, in their order.
 #[derive(Debug, Default)]
@@ -217,6 +217,38 @@ async fn a_silent_connection_is_noticed() {
         }
     })
     .await;
+}
+
+/// A reader whose caller drops `next` again and again, as who waits for other things as well, goes on after an outage. The
+/// control is what it reads before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_impatient_caller_reads_on_after_an_outage() {
+    let Some(linked) = Linked::start("nats").await else { return };
+    let (proxy, near) = (&linked.proxies()[0], options(linked.broker().url()));
+    let mut far = options(&linked.url());
+    far.namespace.clone_from(&near.namespace);
+    let (writer, reader) = (open(&near).await, open(&far).await);
+    writer.create(LogSpec::from(slot())).await.unwrap();
+    let mut tail = reader.tail(&slot(), Position::ZERO).await.unwrap();
+    for round in 0..3_usize {
+        let frame = format!("{round}");
+        writer.append(&slot(), Record::Frame(frame.clone().into())).await.unwrap();
+        let read = tokio::time::timeout(HANG, async {
+            loop {
+                if let Ok(batch) = tokio::time::timeout(STEP, tail.next(1024)).await {
+                    break batch.expect("a reader outlasts the fault").records;
+                }
+            }
+        });
+        let read = read.await.expect("it reads on");
+        assert_eq!(read.iter().map(id_of).collect::<Vec<_>>(), [frame], "each record comes once");
+        // Long enough that the reader gives its consumer up, and tries in vain to have another one for a while.
+        proxy.half_open();
+        while reader.unreachable().is_none() {
+            assert!(tokio::time::timeout(STEP, tail.next(1024)).await.is_err(), "nothing comes through");
+        }
+        proxy.heal();
+    }
 }
 
 /// The reader of a log whose stream goes is told, and does not wait for ever.
