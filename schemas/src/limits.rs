@@ -461,6 +461,8 @@ pub const KAFKA_READ_CLIENTS: usize = 64;
 pub const KAFKA_CALLS: usize = 4_096;
 /// How long Kafka may take to answer a question.
 pub const KAFKA_ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a partition of Kafka may have no leader that is ready, before a question about it fails.
+pub const KAFKA_LEADER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a Kafka broker may take to answer at all, when it is opened.
 pub const KAFKA_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long appends may take that are under way when Kafka is closed.

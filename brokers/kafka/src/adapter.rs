@@ -12,7 +12,6 @@ use rdkafka::admin::{AdminClient, ResourceSpecifier};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::{
     Appended, BoxFuture, Capability, Durability, Environment, Error, ErrorKind, Inbox, Lane, LogId, LogInfo, LogSpec,
@@ -23,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, Health};
-use crate::error::{busy, closed, failed, not_found, refusal};
+use crate::error::{busy, closed, not_found, refusal};
 use crate::lane::Lanes;
 use crate::log::calls::Calls;
 use crate::log::ends::{Ends, Place};
@@ -69,6 +68,8 @@ struct Shared {
     health: Arc<Health>,
     calls: Arc<Calls>,
     ends: Arc<Ends>,
+    /// Times are looked up on disks, which must hold up nobody who asks for an end.
+    lookups: Ends,
     topics: Topics,
     events: Group,
     frames: Group,
@@ -190,6 +191,7 @@ impl KafkaBroker {
         let replication = options.replication.unwrap_or(if cluster.nodes >= 3 { 3 } else { 1 });
         let names = Names { namespace: options.namespace.clone(), prefix: options.topic_prefix.clone() };
         let ends = Arc::new(Ends::new(Arc::clone(&ask))?);
+        let lookups = Ends::new(Arc::clone(&ask))?;
         let mut topics = Topics {
             admin,
             ask,
@@ -248,6 +250,7 @@ impl KafkaBroker {
             health: Arc::clone(health),
             calls: Arc::clone(calls),
             ends,
+            lookups,
             topics,
             sizes: Arc::default(),
             attached: RwLock::default(),
@@ -353,6 +356,7 @@ impl Shared {
         }
         self.lanes.producer.close(flush);
         self.ends.close();
+        self.lookups.close();
         self.calls.close();
     }
 
@@ -409,7 +413,7 @@ impl Shared {
         let places: Vec<Place> = (0..partitions).map(|partition| (Arc::clone(&name), partition)).collect();
         let mut waited = Duration::ZERO;
         while self.ends.ask(places.clone()).await?.len() < places.len() {
-            if waited >= limits::KAFKA_ASK_TIMEOUT {
+            if waited >= limits::KAFKA_LEADER_TIMEOUT {
                 let context = format!("topic {topic} was created, and not every partition has a leader that answers");
                 return Err(Error::new(ErrorKind::Unavailable, context).outcome_unknown());
             }
@@ -512,27 +516,7 @@ impl Shared {
 
     async fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> Result<Position> {
         let place = self.there(id).await?;
-        // The end before the question: what is appended meanwhile may be of that time.
-        let (_, end) = self.ends.one(place.clone(), id).await?;
-        let time = i64::try_from(unix_milliseconds).unwrap_or(i64::MAX);
-        let (ask, action) = (Arc::clone(&self.topics.ask), format!("look up a time in {id}"));
-        let found = self
-            .calls
-            .run(move || {
-                let mut list = TopicPartitionList::with_capacity(1);
-                list.add_partition_offset(&place.0, place.1, Offset::Offset(time))
-                    .and_then(|()| ask.offsets_for_times(list, limits::KAFKA_ASK_TIMEOUT))
-                    .and_then(|list| {
-                        let element = list.find_partition(&place.0, place.1);
-                        element.map_or(Ok(None), |element| element.error().map(|()| Some(element.offset())))
-                    })
-                    .map_err(|error| failed(&action, error, false))
-            })
-            .await?;
-        match found {
-            Some(Offset::Offset(offset)) => Ok(Position(u64::try_from(offset).unwrap_or(end).min(end))),
-            _ => Ok(Position(end)),
-        }
+        Ok(Position(self.lookups.since(place, unix_milliseconds, id).await?))
     }
 }
 

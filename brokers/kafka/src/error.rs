@@ -65,6 +65,22 @@ pub(crate) fn kind_of(code: Code) -> ErrorKind {
     }
 }
 
+/// Whether Kafka means that the same question is to be asked again: another leader may be found, or the same one be ready.
+/// That nobody answers is not among it: whoever asked has waited by then.
+pub(crate) fn is_retriable(code: Code) -> bool {
+    matches!(
+        code,
+        Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable
+            | Code::ReplicaNotAvailable
+            | Code::BrokerNotAvailable
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::OffsetNotAvailable
+            | Code::KafkaStorageError
+    )
+}
+
 /// A question or a change of topics that failed. Whether a change that timed out was made is not known.
 pub(crate) fn failed(action: &str, error: KafkaError, changes: bool) -> Error {
     let kind = code_of(&error).map_or(ErrorKind::Unavailable, kind_of);

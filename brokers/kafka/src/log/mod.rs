@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `calls` | threads for calls of the client library that wait |
 //! | `topics` | creating, deleting and finding topics, with their settings |
-//! | `ends` | where logs begin and end, asked of their leaders, many at once |
+//! | `ends` | where logs begin and end, asked of their leaders, many at once, and again until these are ready |
+//! | `leaders` | what leaders answer to such a question, sorted by partition |
 //! | `producer` | appends in their order, bounded; a client that has failed for good is replaced |
 //! | `readers` | consumers with partitions assigned by hand, and the thread that assigns |
 //! | `tail` | one reader of one log |
@@ -12,6 +13,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod ends;
+pub(crate) mod leaders;
 pub(crate) mod producer;
 pub(crate) mod readers;
 pub(crate) mod sizes;

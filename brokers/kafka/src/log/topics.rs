@@ -17,7 +17,7 @@ use tidegate_schemas::limits;
 use super::calls::Calls;
 use super::ends::Place;
 use crate::context::Context;
-use crate::error::{advice, closed, failed, kind_of, not_found};
+use crate::error::{advice, closed, code_of, failed, is_retriable, kind_of, not_found};
 
 /// What a topic is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,8 +206,8 @@ impl Topics {
         loop {
             match self.look(topic).await {
                 Ok(there) => {
-                    let led = there.is_none_or(|there| there.led);
-                    if led && wanted(there.map(|there| there.partitions)) {
+                    let led = there.as_ref().is_none_or(There::is_led);
+                    if led && wanted(there.as_ref().map(There::partitions)) {
                         return Ok(());
                     }
                 }
@@ -215,7 +215,7 @@ impl Topics {
                 Err(error) if *error.kind() == ErrorKind::Unavailable => {}
                 Err(error) => return Err(error),
             }
-            if waited >= limits::KAFKA_ASK_TIMEOUT {
+            if waited >= limits::KAFKA_LEADER_TIMEOUT {
                 let context = format!("topic {topic} has changed, and the broker does not show it yet");
                 return Err(Error::new(ErrorKind::Unavailable, context).outcome_unknown());
             }
@@ -227,12 +227,22 @@ impl Topics {
 
     /// The partitions of a topic; none where the broker says that it is not there.
     pub(crate) async fn partitions(&self, topic: &str) -> Result<Option<i32>> {
-        Ok(self.look(topic).await?.map(|there| there.partitions).filter(|partitions| *partitions > 0))
+        Ok(self.look(topic).await?.as_ref().map(There::partitions).filter(|partitions| *partitions > 0))
     }
 
     async fn look(&self, topic: &str) -> Result<Option<There>> {
-        let (ask, name) = (Arc::clone(&self.ask), topic.to_owned());
-        self.calls.run(move || look(&ask, &name)).await
+        let mut waited = Duration::ZERO;
+        loop {
+            let (ask, name) = (Arc::clone(&self.ask), topic.to_owned());
+            match self.calls.run(move || Ok(look(&ask, &name))).await? {
+                Ok(there) => return Ok(there),
+                Err(error) if code_of(&error).is_some_and(is_retriable) && waited < limits::KAFKA_LEADER_TIMEOUT => {}
+                Err(error) => return Err(failed(&format!("tell of topic {topic}"), error, false)),
+            }
+            let step = Duration::from_millis(50);
+            tokio::time::sleep(step).await;
+            waited += step;
+        }
     }
 
     /// Whether the topic is there with that partition, asking where it is not known.
@@ -285,26 +295,38 @@ impl Topics {
 }
 
 /// What the broker says of a topic that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct There {
-    pub(crate) partitions: i32,
-    /// Whether each of them has a leader.
-    pub(crate) led: bool,
+    /// The node that leads each partition; below zero where none does.
+    pub(crate) leaders: Vec<i32>,
 }
 
-/// Asks the broker for a topic; none only where it says that it is not there.
-pub(crate) fn look(ask: &BaseConsumer<Context>, topic: &str) -> Result<Option<There>> {
-    let action = format!("tell of topic {topic}");
-    let metadata =
-        ask.fetch_metadata(Some(topic), limits::KAFKA_ASK_TIMEOUT).map_err(|error| failed(&action, error, false))?;
+impl There {
+    pub(crate) fn partitions(&self) -> i32 {
+        i32::try_from(self.leaders.len()).unwrap_or(i32::MAX)
+    }
+
+    /// Whether each partition has a leader.
+    pub(crate) fn is_led(&self) -> bool {
+        !self.leaders.is_empty() && self.leaders.iter().all(|leader| *leader >= 0)
+    }
+}
+
+/// Asks the broker for a topic, once; none only where it says that it is not there. Waits.
+pub(crate) fn look(ask: &BaseConsumer<Context>, topic: &str) -> std::result::Result<Option<There>, KafkaError> {
+    let metadata = ask.fetch_metadata(Some(topic), limits::KAFKA_ASK_TIMEOUT)?;
     ask.context().health.up();
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     match found.error().map(Code::from) {
         None => {}
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(None),
-        Some(code) => return Err(failed(&action, KafkaError::MetadataFetch(code), false)),
+        Some(code) => return Err(KafkaError::MetadataFetch(code)),
     }
-    let partitions = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
-    let led = partitions > 0 && found.partitions().iter().all(|partition| partition.leader() >= 0);
-    Ok(Some(There { partitions, led }))
+    let mut leaders = vec![-1; found.partitions().len()];
+    for partition in found.partitions() {
+        if let Some(leader) = usize::try_from(partition.id()).ok().and_then(|id| leaders.get_mut(id)) {
+            *leader = partition.leader();
+        }
+    }
+    Ok(Some(There { leaders }))
 }
