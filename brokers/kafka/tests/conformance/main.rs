@@ -23,10 +23,6 @@ const MET: [Need; 9] = [
     Need::Nodes,
 ];
 
-/// Cases that do not run here.
-const LEFT_OUT: [(&str, &str); 1] =
-    [("GRP-10", "each of thousands of retries opens a reader of its own, which takes minutes")];
-
 /// Runs those cases, each with names of its own on that broker, and on brokers of their own those that take it away.
 async fn run(broker: &Broker, cases: &[Case]) -> Report {
     let only = std::env::var("TIDEGATE_CASE").ok();
@@ -58,13 +54,12 @@ fn assert_conforms(report: &Report) {
 async fn kafka_conforms() {
     let Some(broker) = Broker::start("kafka").await else { return };
     ready(broker.url()).await;
-    let mut cases = cases();
+    let cases = cases();
     if std::env::var_os("TIDEGATE_CASE").is_some() {
         assert_conforms(&run(&broker, &cases).await);
         return;
     }
-    let left_out = Report::left_out(&mut cases, &LEFT_OUT);
-    let report = run(&broker, &cases).await.and(left_out);
+    let report = run(&broker, &cases).await;
     assert_conforms(&report);
     let differences = document::record("kafka", &version(&broker), &report);
     assert!(
