@@ -78,6 +78,8 @@ pub(crate) fn is_retriable(code: Code) -> bool {
             | Code::UnknownLeaderEpoch
             | Code::OffsetNotAvailable
             | Code::KafkaStorageError
+            // The client has let go of a node that the broker did not name for a moment, and names again.
+            | Code::DestroyBroker
     )
 }
 

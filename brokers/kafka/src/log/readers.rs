@@ -26,12 +26,14 @@ use super::ends::Place;
 use crate::context::{Context, Health};
 use crate::error::{busy, closed};
 
-type Consumer = BaseConsumer<Context>;
+pub(crate) type Consumer = BaseConsumer<Context>;
 
 /// How often the events of consumers are served.
 const SERVE_INTERVAL: Duration = Duration::from_millis(100);
 /// After how many servings without a reader a consumer is let go of, the first one excepted.
 const IDLE_SERVINGS: u32 = 600;
+/// Clients that stand still beside which another one is made. Where as many do, it is not the clients that are at fault.
+const STUCK_CLIENTS: usize = 4;
 
 /// Wakes a reader.
 #[derive(Debug, Default)]
@@ -54,6 +56,7 @@ pub(crate) struct Reader {
     number: u64,
     place: Place,
     consumer: Arc<Consumer>,
+    is_stuck: Arc<AtomicBool>,
     queue: Option<PartitionQueue<Context>>,
     commands: SyncSender<Command>,
 }
@@ -68,6 +71,22 @@ impl Reader {
     pub(crate) fn find_leader(consumer: &BaseConsumer<Context>, topic: &str) {
         if let Err(error) = consumer.fetch_metadata(Some(topic), limits::KAFKA_ASK_TIMEOUT) {
             tracing::debug!(%error, topic, "the Kafka client looks for a leader by itself");
+        }
+    }
+
+    /// The consumer does not read what is there: whoever opens a reader from now on is given another one.
+    pub(crate) fn mark_stuck(&self) {
+        self.is_stuck.store(true, Ordering::Relaxed);
+    }
+
+    /// Where the partition ends for those who read with this consumer. Waits.
+    pub(crate) fn end(consumer: &BaseConsumer<Context>, place: &Place) -> Option<u64> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(&place.0, place.1, Offset::End).ok()?;
+        let list = consumer.offsets_for_times(list, limits::KAFKA_ASK_TIMEOUT).ok()?;
+        match list.find_partition(&place.0, place.1)?.offset() {
+            Offset::Offset(offset) => u64::try_from(offset).ok(),
+            _ => None,
         }
     }
 
@@ -163,6 +182,8 @@ struct Shared {
     assigned: BTreeSet<Place>,
     /// The topics that it has heard of. As many as are read, for as long as it is there.
     topics: BTreeSet<Arc<str>>,
+    /// Set by a reader that was given nothing of what is there.
+    is_stuck: Arc<AtomicBool>,
     idle: u32,
 }
 
@@ -216,14 +237,21 @@ impl Driver {
             shared.idle = if shared.assigned.is_empty() { shared.idle + 1 } else { 0 };
         }
         // One at a time: letting go of one waits for its connections.
-        if let Some(at) = self.consumers.iter().position(|shared| shared.idle > IDLE_SERVINGS) {
+        let goes = |shared: &Shared| {
+            shared.idle > IDLE_SERVINGS || (shared.assigned.is_empty() && shared.is_stuck.load(Ordering::Relaxed))
+        };
+        if let Some(at) = self.consumers.iter().position(goes) {
             drop(self.consumers.swap_remove(at));
         }
     }
 
     fn open(&mut self, place: Place, offset: i64, wake: &Arc<Wake>) -> Result<Reader> {
+        let is_stuck = |shared: &Shared| shared.is_stuck.load(Ordering::Relaxed);
+        let spare_stuck = self.consumers.iter().filter(|shared| is_stuck(shared)).count() <= STUCK_CLIENTS;
         let at = match self.consumers.iter().position(|shared| {
-            shared.assigned.len() < limits::KAFKA_READERS_PER_CLIENT && !shared.assigned.contains(&place)
+            shared.assigned.len() < limits::KAFKA_READERS_PER_CLIENT
+                && !shared.assigned.contains(&place)
+                && !(spare_stuck && is_stuck(shared))
         }) {
             Some(at) => at,
             None => self.make(&place)?,
@@ -251,6 +279,7 @@ impl Driver {
             number: shared.number,
             place,
             consumer: Arc::clone(&shared.consumer),
+            is_stuck: Arc::clone(&shared.is_stuck),
             queue: Some(queue),
             commands: self.commands.clone(),
         })
@@ -277,6 +306,7 @@ impl Driver {
             consumer: Arc::new(consumer),
             assigned: BTreeSet::new(),
             topics: BTreeSet::new(),
+            is_stuck: Arc::default(),
             idle: 0,
         });
         Ok(self.consumers.len() - 1)

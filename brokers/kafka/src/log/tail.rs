@@ -9,11 +9,12 @@ use rdkafka::message::Message as _;
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::{Batch, BoxFuture, Error, ErrorKind, LogId, Position, Result, Stored, Tail};
 use tidegate_schemas::limits;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::calls::Calls;
 use super::ends::{Ends, Place};
-use super::readers::{Reader, Readers, Wake};
+use super::readers::{Consumer, Reader, Readers, Wake};
 use super::sizes::Sizes;
 use crate::error::{advice, closed, kind_of};
 use crate::record::decode;
@@ -21,6 +22,10 @@ use crate::record::decode;
 /// How long a reader that waits goes without looking for itself. It is woken; this is for places that hold no record, of
 /// which the client tells nothing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a reader may be given nothing before it asks whether there is something. Each time that there is not, twice as
+/// long, up to the second figure.
+const QUIET: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
 
 /// What a tail needs beside its place.
 #[derive(Clone, Debug)]
@@ -49,6 +54,45 @@ pub(crate) struct KafkaTail {
     trouble: Option<Code>,
     /// Whether the position is known to be behind all that was fetched.
     settled: bool,
+    quiet: Quiet,
+}
+
+/// Since when a reader was given nothing.
+struct Quiet {
+    /// When it is asked whether there is something.
+    until: Instant,
+    wait: Duration,
+    /// Whether there was something the last time.
+    missed: bool,
+}
+
+impl Quiet {
+    fn new() -> Self {
+        Self { until: Instant::now() + QUIET.0, wait: QUIET.0, missed: false }
+    }
+
+    fn again(&mut self, missed: bool) {
+        // A reader that was made anew is given time too.
+        self.wait = if missed && !self.missed { QUIET.0 } else { self.wait.saturating_mul(2).min(QUIET.1) };
+        self.missed = missed;
+        self.until = Instant::now() + self.wait;
+    }
+}
+
+/// Whether the broker has something behind an offset that the consumer would give. The consumer is asked too, because records
+/// of transactions that are not over are not given; and by that it looks for the leader anew.
+async fn is_missing(source: Source, place: Place, id: LogId, offset: u64, consumer: Arc<Consumer>) -> bool {
+    match source.ends.one(place.clone(), &id).await {
+        Ok((_, end)) if end > offset => {}
+        // The client tells by itself where the log is gone, and whoever waits for a leader can do nothing else.
+        _ => return false,
+    }
+    let end = source.calls.run(move || {
+        Reader::find_leader(&consumer, &place.0);
+        Ok(Reader::end(&consumer, &place))
+    });
+    // A consumer that cannot tell, where the broker does, stands still as well.
+    end.await.is_ok_and(|end| end.is_none_or(|end| end > offset))
 }
 
 /// Why a log cannot be read from there.
@@ -77,6 +121,7 @@ impl KafkaTail {
             held: None,
             trouble: None,
             settled: true,
+            quiet: Quiet::new(),
         };
         tail.attend().await?;
         Ok(tail)
@@ -209,6 +254,7 @@ impl Tail for KafkaTail {
                     let bytes = records.iter().map(bytes_of).sum();
                     self.source.sizes.saw(&self.place, records.len(), bytes);
                     self.settled = false;
+                    self.quiet = Quiet::new();
                     return Ok(Batch { records });
                 }
                 if let Some(code) = self.trouble {
@@ -226,6 +272,9 @@ impl Tail for KafkaTail {
                 if slept && !self.settled && self.may_pass_over() && self.pass_over() {
                     return Ok(Batch::default());
                 }
+                if slept && Instant::now() >= self.quiet.until {
+                    self.look().await?;
+                }
             }
         })
     }
@@ -236,6 +285,32 @@ impl Tail for KafkaTail {
 }
 
 impl KafkaTail {
+    /// Asks whether something is there that was not given: then the consumer looks for the leader, and if that does not help,
+    /// the next reader is of another consumer. Ends as soon as something comes.
+    async fn look(&mut self) -> Result<()> {
+        let Some(reader) = &self.reader else { return Ok(()) };
+        // Whoever calls may not wait until this has ended, and is not to ask without pause then.
+        let missed_before = self.quiet.missed;
+        self.quiet.until = Instant::now() + self.quiet.wait;
+        let offset = reader.offset().map_or(self.fetched, |offset| offset.max(self.fetched));
+        let asked = is_missing(self.source.clone(), self.place.clone(), self.id.clone(), offset, reader.consumer());
+        let missing = tokio::select! {
+            biased;
+            () = self.wake.notify.notified() => return Ok(()),
+            () = self.source.closed.cancelled() => return Err(closed()),
+            missing = asked => missing,
+        };
+        // What came meanwhile is taken first.
+        let missing = missing && !self.wake.came.load(Ordering::Acquire);
+        self.quiet.again(missing);
+        if missing && missed_before {
+            tracing::warn!(log = %self.id, offset, "a Kafka client does not read what is there, and another one does");
+            reader.mark_stuck();
+            self.reader = None;
+        }
+        Ok(())
+    }
+
     /// Whether there can be places without a record: transactions leave them, and only others make those.
     fn may_pass_over(&self) -> bool {
         matches!(self.id, LogId::Topic { .. })
