@@ -188,6 +188,7 @@ impl MemoryBroker {
     /// Removes a log past every client.
     pub fn remove(&self, id: &LogId) {
         self.logs.lock().logs.remove(id);
+        self.changed.send_modify(|version| *version += 1);
     }
 
     /// Leaves out one position of a log, as brokers do that count more than records.

@@ -319,7 +319,12 @@ async fn begin(shared: Arc<Shared>, target: Arc<Target>, wanted: Position, known
     let filter = target.filter.as_deref();
     let made = connection.create_consumer(&target.stream, filter, Start::Position(wanted)).await;
     let (consumer, _) = made.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => not_found(&target.id),
+        // The stream was there a moment ago: while nodes of a cluster change they may not find it, or the reader that they
+        // have just made. Whether it was deleted is told by the next attempt.
+        ErrorKind::NotFound => {
+            let context = format!("{} gives no reader for now", target.id);
+            Error::new(ErrorKind::Unavailable, context).with_source(error)
+        }
         _ => error,
     })?;
     let session = Session {

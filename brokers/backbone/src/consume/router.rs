@@ -164,8 +164,8 @@ impl Router {
         self.window
     }
 
-    /// Reads until told to stop. An unreachable broker is waited for; loss of data ends the routing of this partition
-    /// and is told.
+    /// Reads until told to stop, or until the topic is gone. An unreachable broker is waited for; loss of data ends the
+    /// routing of this partition and is told.
     pub(super) async fn run(self: Arc<Self>, shared: Arc<Shared>) {
         let observer = &shared.observer;
         let mut backoff = BACKOFF_MIN;
@@ -182,6 +182,15 @@ impl Router {
                         "events were trimmed before they were routed");
                     let _lock = self.state.lock();
                     self.position.store(earliest.0, Ordering::Release);
+                }
+                // While its topic is there, nobody has deleted it: brokers say so as well of what they cannot find for now.
+                ErrorKind::NotFound if !self.state.lock().retired => {
+                    warn!(topic = %self.partition.topic, partition = self.partition.number, %error,
+                        "a partition of a topic that is there is not found; trying again");
+                    tokio::select! {
+                        () = stopping.cancelled() => return,
+                        () = tokio::time::sleep(BACKOFF_MAX) => {}
+                    }
                 }
                 ErrorKind::NotFound | ErrorKind::Closed => {
                     info!(topic = %self.partition.topic, partition = self.partition.number, %error, "routing of a partition ended");

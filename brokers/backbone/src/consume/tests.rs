@@ -311,6 +311,28 @@ async fn progress_in_a_topic_says_nothing_of_another_of_the_same_name() {
 }
 
 #[tokio::test]
+async fn a_partition_that_is_not_found_for_a_while_is_read_on() {
+    let cluster = Cluster::new().await;
+    let owner = cluster.process(Arc::new(cluster.slot0.clone())).await;
+    owner.create_topic(topic("orders", 1)).await.unwrap();
+    owner.create_subscription(subscription("s", "orders")).await.unwrap();
+    let _journals = cluster.own(&owner).await;
+    cluster.publish("orders", 0, 0..2);
+    assert_eq!(take(&owner, "s", 2).await, ids(0..2));
+    // As a cluster of brokers says it while a node is being replaced, of a topic that nobody has deleted.
+    let kept = cluster.broker.records(&log_of("orders", 0));
+    cluster.broker.remove(&log_of("orders", 0));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let log: Arc<dyn PartitionLog> = cluster.broker.client();
+    log.create(LogSpec::topic("orders", 1)).await.unwrap();
+    for stored in kept {
+        cluster.broker.insert(&log_of("orders", 0), stored.record);
+    }
+    cluster.publish("orders", 0, 2..5);
+    assert_eq!(take(&owner, "s", 3).await, ids(2..5), "and nothing that was delivered before comes again");
+}
+
+#[tokio::test]
 async fn records_that_are_no_events_go_where_their_topic_says() {
     let cluster = Cluster::new().await;
     let owner = cluster.process(Arc::new(cluster.slot0.clone())).await;
