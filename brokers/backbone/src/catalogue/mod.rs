@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `catalogue/topic/NAME` | [`Topic`] |
 //! | `catalogue/subscription/NAME` | [`Subscription`] |
-//! | `catalogue/deleting/NAME` | [`Deletion`]: the logs of a topic without an entry are about to be deleted |
+//! | `catalogue/deleting/NAME` | `{v, partitions}`: the logs of a topic without an entry are about to be deleted |
 //!
 //! Values are JSON objects with a version `v`; a reader refuses versions and members that it does not know. An entry is
 //! written only after what it speaks of exists (the logs of a topic), and removed before that goes. A topic is created only
