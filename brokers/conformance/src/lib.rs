@@ -40,4 +40,4 @@ pub use meddling::Meddling;
 pub use process::{Process, Sink};
 pub use proxy::{Direction, Proxy};
 pub use report::{Report, Result, table};
-pub use runner::{Case, Ended, run, run_with};
+pub use runner::{Case, Ended, run, run_on_broker, run_with};

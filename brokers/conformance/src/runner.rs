@@ -35,6 +35,13 @@ pub struct Case {
     pub run: fn(Arc<dyn Fixture>) -> BoxFuture<'static, Outcome>,
 }
 
+impl Case {
+    /// Whether its broker is taken away or cut off while it runs.
+    pub fn is_faulted(&self) -> bool {
+        self.needs.iter().any(|need| need.is_fault())
+    }
+}
+
 impl fmt::Debug for Case {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Case").field("id", &self.id).field("needs", &self.needs).finish_non_exhaustive()
@@ -64,6 +71,32 @@ pub async fn run(cases: &[Case], met: &[Need], only: Option<&str>, make: impl Fn
     .await
 }
 
+/// What an adapter of a real broker offers: lanes, and a broker that the tests take away and put a proxy before.
+const ON_BROKERS: [Need; 9] = [
+    Need::Reopen,
+    Need::Crash,
+    Need::Shared,
+    Need::Lane,
+    Need::Cut,
+    Need::Connection,
+    Need::Restart,
+    Need::Pause,
+    Need::Nodes,
+];
+
+/// Runs the cases that the environment chooses (`TIDEGATE_CASE`, `TIDEGATE_FAULTS`) on a real broker.
+pub async fn run_on_broker<'f>(
+    cases: &[Case],
+    make: impl Fn(&Case) -> BoxFuture<'f, Option<Arc<dyn Fixture>>>,
+) -> Report {
+    let only = std::env::var("TIDEGATE_CASE").ok();
+    let faults = if only.is_some() { Faults::All } else { Faults::from_environment() };
+    // What is asked of lanes is a matter of seconds, and is not asked while the others keep the machine busy.
+    let (lanes, others): (Vec<Case>, Vec<Case>) = cases.iter().partition(|case| case.needs.contains(&Need::Lane));
+    let report = run_with(&others, &ON_BROKERS, only.as_deref(), faults, |case| make(case)).await;
+    report.and(run_with(&lanes, &ON_BROKERS, only.as_deref(), faults, |case| make(case)).await)
+}
+
 /// The same for brokers that take their time to start: `make` gives none where the machine cannot have what the case
 /// needs, which it has said by then.
 pub async fn run_with<'a>(
@@ -75,8 +108,7 @@ pub async fn run_with<'a>(
 ) -> Report {
     let environment = Environment::system();
     let chosen = cases.iter().filter(|case| only.is_none_or(|only| case.id.contains(only)));
-    let (faulted, plain): (Vec<&Case>, Vec<&Case>) =
-        chosen.partition(|case| case.needs.iter().any(|need| need.is_fault()));
+    let (faulted, plain): (Vec<&Case>, Vec<&Case>) = chosen.partition(|case| case.is_faulted());
     // Lazily: the brokers of all cases would be there at once otherwise.
     let running = plain.into_iter().map(|case| run_one(case, met, &make, environment.clone()));
     let mut results =
@@ -108,7 +140,7 @@ fn run_one<'a>(
     }
     let making = make(case);
     let task = case.run;
-    let faulted = case.needs.iter().any(|need| need.is_fault());
+    let faulted = case.is_faulted();
     let timeout = if faulted { FAULTED_CASE_TIMEOUT } else { CASE_TIMEOUT };
     Box::pin(async move {
         let Some(fixture) = making.await else {

@@ -11,8 +11,7 @@ const MET: [Need; 4] = [Need::Connection, Need::Restart, Need::Pause, Need::Node
 
 async fn faulted(broken: Broken, chosen: impl Fn(&Case) -> bool) -> Report {
     let all = cases();
-    let cases: Vec<Case> =
-        all.into_iter().filter(|case| case.needs.iter().any(|need| need.is_fault()) && chosen(case)).collect();
+    let cases: Vec<Case> = all.into_iter().filter(|case| case.is_faulted() && chosen(case)).collect();
     assert!(!cases.is_empty(), "no case is chosen");
     let make = |_: &Case| -> tidegate_backbone::BoxFuture<'_, _> {
         Box::pin(async move { Some(Remote::start(broken).await as Arc<dyn Fixture>) })

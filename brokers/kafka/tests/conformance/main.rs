@@ -6,43 +6,25 @@ mod fixture;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidegate_backbone::BoxFuture;
-use tidegate_conformance::{Broker, Case, Faults, Need, Report, cases, document, run_with};
+use tidegate_conformance::{Broker, Case, Need, Report, cases, document, run_on_broker};
 
-use fixture::{Made, Share, ready, version};
-
-const MET: [Need; 9] = [
-    Need::Reopen,
-    Need::Crash,
-    Need::Shared,
-    Need::Lane,
-    Need::Cut,
-    Need::Connection,
-    Need::Restart,
-    Need::Pause,
-    Need::Nodes,
-];
+use fixture::{Share, ready, version};
 
 /// Runs those cases, each with names of its own on that broker, and on brokers of their own those that take it away.
 async fn run(broker: &Broker, cases: &[Case]) -> Report {
-    let only = std::env::var("TIDEGATE_CASE").ok();
-    let faults = if only.is_some() { Faults::All } else { Faults::from_environment() };
     let (run_id, shares) = (std::process::id(), AtomicU64::new(0));
-    let make = |case: &Case| -> BoxFuture<'_, Made> {
+    run_on_broker(cases, |case| {
         let needs = |need| case.needs.contains(&need);
         let number = shares.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{run_id}-{number}", case.id.to_ascii_lowercase());
-        if needs(Need::Cut) || case.needs.iter().any(|need| need.is_fault()) {
+        if needs(Need::Cut) || case.is_faulted() {
             let server = if needs(Need::Nodes) { "kafka3" } else { "kafka" };
             return Box::pin(async move { Share::behind_proxies(server, &name).await });
         }
         let share = Share::of(broker.url(), &name);
         Box::pin(async { Some(share) })
-    };
-    // What is asked of lanes is a matter of seconds, and is not asked while the others keep the machine busy.
-    let (lanes, others): (Vec<Case>, Vec<Case>) = cases.iter().partition(|case| case.needs.contains(&Need::Lane));
-    let report = run_with(&others, &MET, only.as_deref(), faults, make).await;
-    report.and(run_with(&lanes, &MET, only.as_deref(), faults, make).await)
+    })
+    .await
 }
 
 fn assert_conforms(report: &Report) {

@@ -5,45 +5,23 @@ mod fixture;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidegate_backbone::BoxFuture;
-use tidegate_conformance::{Broker, Case, Faults, Need, Report, cases, document, run_with};
+use tidegate_conformance::{Broker, Case, Need, Report, cases, document, run_on_broker};
 
-use fixture::{Made, Part, version};
-
-const MET: [Need; 9] = [
-    Need::Reopen,
-    Need::Crash,
-    Need::Shared,
-    Need::Lane,
-    Need::Cut,
-    Need::Connection,
-    Need::Restart,
-    Need::Pause,
-    Need::Nodes,
-];
-
-fn is_faulted(case: &Case) -> bool {
-    case.needs.iter().any(|need| need.is_fault())
-}
+use fixture::{Part, version};
 
 /// Runs those cases on that server, each in a part of its own, and on servers of their own those that take it away.
 async fn run(server: &str, broker: &Broker, cases: &[Case]) -> Report {
-    let only = std::env::var("TIDEGATE_CASE").ok();
-    let faults = if only.is_some() { Faults::All } else { Faults::from_environment() };
     let parts = AtomicU64::new(0);
-    let make = |case: &Case| -> BoxFuture<'_, Made> {
+    run_on_broker(cases, |case| {
         let needs = |need| case.needs.contains(&need);
-        if !is_faulted(case) && !needs(Need::Cut) {
+        if !case.is_faulted() && !needs(Need::Cut) {
             let part = Part::of(broker.url(), parts.fetch_add(1, Ordering::Relaxed));
             return Box::pin(async { Some(part) });
         }
         let server = if needs(Need::Nodes) { "nats3" } else { server };
         Box::pin(Part::behind_proxies(server))
-    };
-    // What is asked of lanes is a matter of seconds, and is not asked while the others keep the machine busy.
-    let (lanes, others): (Vec<Case>, Vec<Case>) = cases.iter().partition(|case| case.needs.contains(&Need::Lane));
-    let report = run_with(&others, &MET, only.as_deref(), faults, make).await;
-    report.and(run_with(&lanes, &MET, only.as_deref(), faults, make).await)
+    })
+    .await
 }
 
 fn assert_conforms(server: &str, report: &Report) {
@@ -77,7 +55,7 @@ async fn the_oldest_nats_that_is_supported_conforms() {
     let Some(broker) = Broker::start("nats-2.9").await else { return };
     let mut cases = cases();
     if std::env::var_os("TIDEGATE_CASE").is_none() {
-        cases.retain(|case| !is_faulted(case) || case.needs.contains(&Need::Lane));
+        cases.retain(|case| !case.is_faulted() || case.needs.contains(&Need::Lane));
     }
     assert_conforms("nats-2.9", &run("nats-2.9", &broker, &cases).await);
 }
