@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_backbone::{BoxFuture, Environment, Error, ErrorKind, Lane, PartitionLog, Result};
 
@@ -65,6 +66,11 @@ impl fmt::Display for Need {
 
 /// One broker of its own, empty when a case begins.
 pub trait Fixture: Send + Sync {
+    /// What a faulted case waits for anything before it calls it hung. One that is meant to hang may shorten it.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(90)
+    }
+
     /// Connects to the broker, or opens it: once at first, and again after a close or a crash.
     fn open<'a>(&'a self, environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn PartitionLog>>>;
 

@@ -1,5 +1,5 @@
-//! Faults of the network and of the broker's processes: nothing that was acknowledged is lost, what is told of an outcome is
-//! true, and everything goes on by itself.
+//! Faults of the network and of the broker's processes amid publishing and delivery: nothing that was acknowledged is lost, what
+//! is told of an outcome is true, and everything goes on by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tidegate_backbone::catalogue::Topic;
 use tidegate_backbone::consume::Start;
-use tidegate_backbone::slot::{Command, CommitError, Expect, Journal, Options};
 use tidegate_backbone::{Applied, ErrorKind, PartitionLog as _, Position, Stored};
 use tokio::sync::watch;
 
@@ -17,12 +16,10 @@ use super::table;
 use crate::broker::Act;
 use crate::expect::{Failure, Outcome, holds, same};
 use crate::fixture::Fixture;
-use crate::process::{Process, environment, event, event_of, subscription};
+use crate::process::{Process, event, event_of, subscription};
 use crate::proxy::Direction;
 use crate::runner::Case;
 
-/// Against hanging alone.
-const HANG: Duration = Duration::from_secs(90);
 /// How long a broker is away that comes back: longer than clients wait for any one answer.
 const OUTAGE: Duration = Duration::from_secs(15);
 /// Attempts to connect after which a client that gives up has done so; or the time in which it might have made them.
@@ -38,14 +35,26 @@ pub(super) fn cases() -> Vec<Case> {
         "PUB-21" "no event that was acknowledged is missing after the broker was killed amid publishing" [Restart] killed;
         "TAIL-11" "a tail gives every record once and in order while nodes die" [Nodes] tail;
         "GRP-30" "a connection that falls silent without an end is noticed, and deliveries go on over another" [Connection] silent;
-        "JRN-18" "what an owner wrote comes to the broker after another took over, and counts for nothing" [Connection] late;
-        "JRN-20" "an owner that is cut off acknowledges nothing once another took over" [Connection] cut_off;
-        "JRN-35" "commits go on by themselves after the broker stood still" [Pause] stood_still;
     }
 }
 
+/// Waits for that within the fixture's patience.
+pub(super) async fn patiently<T>(
+    fixture: &Arc<dyn Fixture>,
+    what: &str,
+    doing: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    tokio::time::timeout(fixture.patience(), doing).await.map_err(|_| Failure(format!("expected that {what}")))
+}
+
 /// Publishes until it is acknowledged, as whoever publishes does; gives how often it was tried.
-async fn publish(process: &Process, topic: &Topic, id: &str, key: &str) -> Result<usize, Failure> {
+async fn publish(
+    fixture: &Arc<dyn Fixture>,
+    process: &Process,
+    topic: &Topic,
+    id: &str,
+    key: &str,
+) -> Result<usize, Failure> {
     let publisher = &process.publisher;
     let trying = async {
         let mut tries = 1;
@@ -58,12 +67,15 @@ async fn publish(process: &Process, topic: &Topic, id: &str, key: &str) -> Resul
         }
         Ok(tries)
     };
-    let tries = tokio::time::timeout(HANG, trying).await;
-    tries.map_err(|_| Failure(format!("expected that {id} is taken before long after the fault, it never was")))?
+    patiently(fixture, &format!("{id} is taken before long after the fault"), trying).await?
 }
 
 /// The events of the first partition up to its end, in order: where each stands, and its id.
-async fn standing(process: &Process, topic: &Topic) -> Result<Vec<(Position, String)>, Failure> {
+async fn standing(
+    fixture: &Arc<dyn Fixture>,
+    process: &Process,
+    topic: &Topic,
+) -> Result<Vec<(Position, String)>, Failure> {
     let reading = async {
         loop {
             match process.records(&topic.log(0), Position::ZERO).await {
@@ -72,9 +84,7 @@ async fn standing(process: &Process, topic: &Topic) -> Result<Vec<(Position, Str
             }
         }
     };
-    tokio::time::timeout(HANG, reading)
-        .await
-        .map_err(|_| Failure("expected that the topic can be read again".into()))?
+    patiently(fixture, "the topic can be read again", reading).await?
 }
 
 fn place(stored: &Stored) -> Result<(Position, String), Failure> {
@@ -82,27 +92,27 @@ fn place(stored: &Stored) -> Result<(Position, String), Failure> {
 }
 
 /// The ids of the events of the first partition, in order.
-async fn stored(process: &Process, topic: &Topic) -> Result<Vec<String>, Failure> {
-    Ok(standing(process, topic).await?.into_iter().map(|(_, id)| id).collect())
+async fn stored(fixture: &Arc<dyn Fixture>, process: &Process, topic: &Topic) -> Result<Vec<String>, Failure> {
+    Ok(standing(fixture, process, topic).await?.into_iter().map(|(_, id)| id).collect())
 }
 
 fn copies(ids: &[String], id: &str) -> usize {
     ids.iter().filter(|stored| *stored == id).count()
 }
 
-fn each(fixture: &Arc<dyn Fixture>, act: impl Fn(&crate::proxy::Proxy)) {
+pub(super) fn each(fixture: &Arc<dyn Fixture>, act: impl Fn(&crate::proxy::Proxy)) {
     fixture.proxies().iter().for_each(act);
 }
 
 async fn before_write(fixture: Arc<dyn Fixture>) -> Outcome {
     let process = Process::join(&fixture, &Arc::default()).await?;
     let topic = process.topic("orders", 1).await?;
-    publish(&process, &topic, "before", "k").await?;
+    publish(&fixture, &process, &topic, "before", "k").await?;
     each(&fixture, crate::proxy::Proxy::refuse);
     let mut told = Vec::new();
     for n in 0..12 {
         let id = format!("cut-{n}");
-        let seen = process.publisher.publish(&topic, event(id.clone(), "k"), HANG).await;
+        let seen = process.publisher.publish(&topic, event(id.clone(), "k"), fixture.patience()).await;
         let error = seen
             .err()
             .ok_or_else(|| Failure(format!("expected no receipt without a connection, seen one for {id}")))?;
@@ -112,8 +122,8 @@ async fn before_write(fixture: Arc<dyn Fixture>) -> Outcome {
         }
     }
     each(&fixture, crate::proxy::Proxy::heal);
-    publish(&process, &topic, "after", "k").await?;
-    let ids = stored(&process, &topic).await?;
+    publish(&fixture, &process, &topic, "after", "k").await?;
+    let ids = stored(&fixture, &process, &topic).await?;
     for (id, applied) in &told {
         let most = usize::from(*applied == Applied::Unknown);
         holds("what is told of the outcome is true", copies(&ids, id) <= most, (id, applied, &ids))?;
@@ -125,13 +135,13 @@ async fn before_write(fixture: Arc<dyn Fixture>) -> Outcome {
 async fn before_acknowledgement(fixture: Arc<dyn Fixture>) -> Outcome {
     let process = Process::join(&fixture, &Arc::default()).await?;
     let topic = process.topic("orders", 1).await?;
-    publish(&process, &topic, "before", "k").await?;
+    publish(&fixture, &process, &topic, "before", "k").await?;
     let sent = || fixture.proxies().iter().map(|proxy| proxy.bytes(Direction::ToBroker)).sum::<u64>();
     let connections = || fixture.proxies().iter().map(crate::proxy::Proxy::connections).sum::<u64>();
     let (sent_before, connections_before) = (sent(), connections());
     each(&fixture, |proxy| proxy.hold(Direction::FromBroker));
     let publishing: Vec<_> = (0..40)
-        .map(|n| process.publisher.publish(&topic, event(n.to_string(), &format!("k{}", n % 4)), HANG))
+        .map(|n| process.publisher.publish(&topic, event(n.to_string(), &format!("k{}", n % 4)), fixture.patience()))
         .collect();
     let publishing = process.environment.spawn(join_all(publishing));
     let written = async {
@@ -140,14 +150,13 @@ async fn before_acknowledgement(fixture: Arc<dyn Fixture>) -> Outcome {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(HANG, written).await.map_err(|_| Failure("expected that events are written".into()))?;
+    patiently(&fixture, "events are written", written).await?;
     tokio::time::sleep(Duration::from_millis(200)).await;
     each(&fixture, crate::proxy::Proxy::cut);
     each(&fixture, crate::proxy::Proxy::heal);
-    let results = tokio::time::timeout(HANG, publishing).await;
-    let results = results.map_err(|_| Failure("expected that every publish is answered".into()))??;
+    let results = patiently(&fixture, "every publish is answered", publishing).await??;
     let first_try: Vec<bool> = results.iter().map(Result::is_ok).collect();
-    let ids = stored(&process, &topic).await?;
+    let ids = stored(&fixture, &process, &topic).await?;
     for (n, result) in results.iter().enumerate() {
         let count = copies(&ids, &n.to_string());
         match result {
@@ -158,10 +167,10 @@ async fn before_acknowledgement(fixture: Arc<dyn Fixture>) -> Outcome {
     }
     for (n, acknowledged) in first_try.iter().enumerate() {
         if !acknowledged {
-            publish(&process, &topic, &n.to_string(), &format!("k{}", n % 4)).await?;
+            publish(&fixture, &process, &topic, &n.to_string(), &format!("k{}", n % 4)).await?;
         }
     }
-    let ids = stored(&process, &topic).await?;
+    let ids = stored(&fixture, &process, &topic).await?;
     for n in 0..40 {
         let count = copies(&ids, &n.to_string());
         holds("an event is there, with one copy more at most", (1..=2).contains(&count), (n, count))?;
@@ -186,28 +195,28 @@ async fn away(fixture: Arc<dyn Fixture>) -> Outcome {
     let process = Process::join(&fixture, &Arc::default()).await?;
     let topic = process.topic("orders", 1).await?;
     let sink = process.subscribe(subscription("s", "orders"), Start::Earliest).await?;
-    publish(&process, &topic, "before", "k").await?;
+    publish(&fixture, &process, &topic, "before", "k").await?;
     same("before", sink.take(1).await?, vec!["before".to_owned()])?;
     fixture.act(Act::Kill, None).await;
     let meanwhile = process.publisher.publish(&topic, event("meanwhile", "k"), OUTAGE).await;
     holds("nothing is acknowledged while the broker is away", meanwhile.is_err(), &meanwhile)?;
     tokio::time::sleep(OUTAGE).await;
     fixture.act(Act::Restart, None).await;
-    publish(&process, &topic, "after", "k").await?;
+    publish(&fixture, &process, &topic, "after", "k").await?;
     // What was told as unknown may have come through.
     let delivering = async {
         while sink.take(1).await? != ["after"] {}
         Ok::<_, Failure>(())
     };
-    tokio::time::timeout(HANG, delivering).await.map_err(|_| Failure("expected that deliveries go on".into()))?
+    patiently(&fixture, "deliveries go on", delivering).await?
 }
 
 async fn refused(fixture: Arc<dyn Fixture>) -> Outcome {
     let process = Process::join(&fixture, &Arc::default()).await?;
     let topic = process.topic("orders", 1).await?;
     let sink = process.subscribe(subscription("s", "orders"), Start::Earliest).await?;
-    publish(&process, &topic, "before", "k").await?;
-    let attempts = || fixture.proxies().iter().map(crate::proxy::Proxy::attempts).max().unwrap_or_default();
+    publish(&fixture, &process, &topic, "before", "k").await?;
+    let attempts = || fixture.proxies().iter().map(crate::proxy::Proxy::attempts).sum::<u64>();
     let before = attempts();
     each(&fixture, crate::proxy::Proxy::refuse);
     let enough = async {
@@ -218,7 +227,7 @@ async fn refused(fixture: Arc<dyn Fixture>) -> Outcome {
     let tried = tokio::time::timeout(ATTEMPTS.1, enough).await;
     holds("it tries to connect", tried.is_ok() || attempts() > before, attempts() - before)?;
     each(&fixture, crate::proxy::Proxy::heal);
-    publish(&process, &topic, "after", "k").await?;
+    publish(&fixture, &process, &topic, "after", "k").await?;
     same("deliveries", sink.take(2).await?, vec!["before".to_owned(), "after".to_owned()])
 }
 
@@ -263,14 +272,12 @@ impl Storm {
     }
 
     /// Stops it, and looks whether all that was acknowledged is there and in order.
-    async fn check(self, process: &Process, topic: &Topic) -> Outcome {
+    async fn check(self, fixture: &Arc<dyn Fixture>, process: &Process, topic: &Topic) -> Outcome {
         self.stop.store(true, Ordering::SeqCst);
-        let acknowledged = tokio::time::timeout(HANG, self.task).await;
-        let mut acknowledged =
-            acknowledged.map_err(|_| Failure("expected that publishing goes on after the fault".into()))??;
+        let mut acknowledged = patiently(fixture, "publishing goes on after the fault", self.task).await??;
         acknowledged.sort_unstable();
         holds("events were published", acknowledged.len() >= 100, acknowledged.len())?;
-        let ids = stored(process, topic).await?;
+        let ids = stored(fixture, process, topic).await?;
         let there: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
         let missing: Vec<usize> =
             acknowledged.iter().map(|(n, _)| *n).filter(|n| !there.contains(n.to_string().as_str())).collect();
@@ -289,7 +296,7 @@ async fn killed(fixture: Arc<dyn Fixture>) -> Outcome {
         fixture.act(Act::Restart, None).await;
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    storm.check(&process, &topic).await
+    storm.check(&fixture, &process, &topic).await
 }
 
 async fn nodes(fixture: Arc<dyn Fixture>) -> Outcome {
@@ -301,7 +308,7 @@ async fn nodes(fixture: Arc<dyn Fixture>) -> Outcome {
         tokio::time::sleep(Duration::from_secs(2)).await;
         fixture.act(Act::Restart, Some(node)).await;
     }
-    storm.check(&process, &topic).await
+    storm.check(&fixture, &process, &topic).await
 }
 
 async fn tail(fixture: Arc<dyn Fixture>) -> Outcome {
@@ -342,11 +349,10 @@ async fn tail(fixture: Arc<dyn Fixture>) -> Outcome {
         fixture.act(Act::Restart, Some(node)).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    storm.check(&process, &topic).await?;
-    let stored = standing(&process, &topic).await?;
+    storm.check(&fixture, &process, &topic).await?;
+    let stored = standing(&fixture, &process, &topic).await?;
     end.send_replace(stored.last().map(|(last, _)| last.next()));
-    let seen = tokio::time::timeout(HANG, reading).await;
-    let seen = seen.map_err(|_| Failure("expected that the tail comes to the end".into()))??;
+    let seen = patiently(&fixture, "the tail comes to the end", reading).await??;
     let seen = seen.iter().map(place).collect::<Result<Vec<_>, Failure>>()?;
     let back = seen.windows(2).find(|pair| pair[0].0 >= pair[1].0);
     holds("it never goes back", back.is_none(), back)?;
@@ -359,13 +365,13 @@ async fn silent(fixture: Arc<dyn Fixture>) -> Outcome {
     let process = Process::join(&fixture, &Arc::default()).await?;
     let topic = process.topic("orders", 1).await?;
     let sink = process.subscribe(subscription("s", "orders"), Start::Earliest).await?;
-    publish(&process, &topic, "before", "k").await?;
+    publish(&fixture, &process, &topic, "before", "k").await?;
     same("before", sink.take(1).await?, vec!["before".to_owned()])?;
     let connections = || fixture.proxies().iter().map(crate::proxy::Proxy::connections).sum::<u64>();
     let before = connections();
     each(&fixture, crate::proxy::Proxy::strand);
     for n in 0..5 {
-        publish(&process, &topic, &n.to_string(), "k").await?;
+        publish(&fixture, &process, &topic, &n.to_string(), "k").await?;
     }
     let mut seen = BTreeSet::new();
     let delivering = async {
@@ -374,86 +380,7 @@ async fn silent(fixture: Arc<dyn Fixture>) -> Outcome {
         }
         Ok::<_, Failure>(())
     };
-    tokio::time::timeout(HANG, delivering).await.map_err(|_| Failure("expected that deliveries go on".into()))??;
+    patiently(&fixture, "deliveries go on", delivering).await??;
     same("deliveries", seen, (0..5).map(|n: i32| n.to_string()).collect())?;
     holds("it is another connection", connections() > before, (before, connections()))
-}
-
-fn put(value: &str) -> Command {
-    Command::new().put("a", Expect::Any, value.to_owned())
-}
-
-/// Two processes on the slot; the connections of the first are silent from before the second opens it. Gives the second
-/// owner, and what the first was told of a commit that it had begun by then.
-async fn superseded(fixture: &Arc<dyn Fixture>, released: bool) -> Outcome {
-    let environment = environment(&Arc::default());
-    let open = async || -> Result<Journal, Failure> {
-        Ok(Journal::open(fixture.open(&environment).await?, 0, environment.clone(), Options::default()).await?)
-    };
-    let zombie = open().await?;
-    zombie.commit(put("1")).await?;
-    each(fixture, crate::proxy::Proxy::strand);
-    let late = {
-        let zombie = zombie.clone();
-        environment.spawn(async move { zombie.commit(put("zombie")).await })
-    };
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let owner = open().await?;
-    owner.commit(put("2")).await?;
-    if released {
-        each(fixture, crate::proxy::Proxy::heal);
-    }
-    let late = tokio::time::timeout(HANG, late).await;
-    let late = late.map_err(|_| Failure("expected that the commit of the first is answered".into()))??;
-    holds("what was not accepted is not acknowledged", late.is_err(), &late)?;
-    let ended = tokio::time::timeout(HANG, zombie.ended()).await;
-    ended.map_err(|_| Failure("expected that the first learns that it owns nothing any more".into()))?;
-    owner.commit(put("3")).await?;
-    same("the value of the owner", owner.get(b"a").map(|head| head.value), Some("3".into()))?;
-    let revision = owner.revision();
-    owner.close().await;
-    let third = open().await?;
-    same("by replay", (third.get(b"a").map(|head| head.value), third.revision()), (Some("3".into()), revision))?;
-    third.close().await;
-    environment.stop(HANG).await;
-    Ok(())
-}
-
-async fn late(fixture: Arc<dyn Fixture>) -> Outcome {
-    superseded(&fixture, true).await
-}
-
-async fn cut_off(fixture: Arc<dyn Fixture>) -> Outcome {
-    superseded(&fixture, false).await
-}
-
-async fn stood_still(fixture: Arc<dyn Fixture>) -> Outcome {
-    let process = Process::join(&fixture, &Arc::default()).await?;
-    process.slot.commit(put("1")).await?;
-    fixture.act(Act::Pause, None).await;
-    let slot = Arc::clone(&process.slot);
-    let mut waiting = process.environment.spawn(async move { slot.commit(put("2")).await });
-    let early = tokio::time::timeout(Duration::from_secs(3), &mut waiting).await;
-    fixture.act(Act::Resume, None).await;
-    let seen = match early {
-        Ok(told) => {
-            let told = told?;
-            holds("nothing is acknowledged by a broker that stands still", told.is_err(), &told)?;
-            told
-        }
-        Err(_) => {
-            let seen = tokio::time::timeout(HANG, waiting).await;
-            seen.map_err(|_| Failure("expected that the commit is answered".into()))??
-        }
-    };
-    // A commit does not wait for ever; it is not told as refused, for its owner may write it yet.
-    let known = matches!(seen, Ok(_) | Err(CommitError::Unknown { .. }));
-    holds("the commit that waited is done, or its outcome is unknown", known, &seen)?;
-    let again = async {
-        while process.slot.commit(put("3")).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(HANG, again).await.map_err(|_| Failure("expected that commits go on".into()))?;
-    same("the last value", process.slot.get(b"a").map(|head| head.value), Some("3".into()))
 }

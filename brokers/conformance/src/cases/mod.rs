@@ -4,6 +4,7 @@ mod claim;
 mod cluster;
 mod delivery;
 mod faulted;
+mod faulted_journal;
 mod journal;
 mod misbehaving;
 mod publish;
@@ -37,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         misbehaving::cases(),
         claim::cases(),
         faulted::cases(),
+        faulted_journal::cases(),
         cluster::cases(),
     ]
     .concat()

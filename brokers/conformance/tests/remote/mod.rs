@@ -29,6 +29,12 @@ const MESSAGE_BYTES: usize = 64;
 const BEAT: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(1_000);
 const RECONNECT: Duration = Duration::from_millis(100);
+/// Connections in a row that come to nothing, after which a client gives up that does.
+const TRIES: usize = 12;
+/// What a client takes an append for done after, where it invents acknowledgements.
+const SOON: Duration = Duration::from_millis(50);
+/// How long a fixture waits that is to hang.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// A promise that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +47,14 @@ pub(crate) enum Broken {
     TellsUnknown,
     /// It never connects a second time.
     GivesUp,
+    /// It gives up after [`TRIES`] connections that came to nothing.
+    GivesUpLater,
+    /// It takes a connection for good that is silent.
+    NeverNotices,
+    /// A reader of events goes back some of them after its connection was lost.
+    Rereads,
+    /// An append that is not answered soon is acknowledged all the same.
+    Invents,
     /// The broker loses its newest events when it is killed.
     Loses,
 }
@@ -118,6 +132,10 @@ impl Remote {
 }
 
 impl Fixture for Remote {
+    fn patience(&self) -> Duration {
+        if self.broken == Broken::NeverNotices { SHORT } else { Duration::from_secs(90) }
+    }
+
     fn open<'a>(&'a self, environment: &'a Environment) -> BoxFuture<'a, Result<Arc<dyn PartitionLog>>> {
         Box::pin(async move {
             let addresses = self.proxies.iter().map(Proxy::address).collect();
@@ -127,10 +145,12 @@ impl Fixture for Remote {
                 exchange: Arc::clone(&self.exchange),
                 sender,
                 connected: Arc::default(),
+                lost: Arc::default(),
+                ends: Arc::default(),
                 waiting: Arc::default(),
                 broken: self.broken,
             };
-            let shared = (Arc::clone(&client.connected), Arc::clone(&client.waiting));
+            let shared = (Arc::clone(&client.connected), Arc::clone(&client.lost), Arc::clone(&client.waiting));
             drop(environment.spawn(connect(addresses, receiver, shared, self.broken)));
             Ok(Arc::new(client) as Arc<dyn PartitionLog>)
         })
@@ -213,31 +233,48 @@ async fn write(writes: &mut (impl tokio::io::AsyncWrite + Unpin), number: u64) -
 
 type Waiting = Arc<Mutex<BTreeMap<u64, oneshot::Sender<()>>>>;
 type Connected = Arc<Mutex<bool>>;
+/// How many connections were lost.
+type Lost = Arc<AtomicU64>;
 
 /// Keeps a connection to any of the nodes, until the client is gone.
 async fn connect(
     addresses: Vec<SocketAddr>,
     mut receiver: mpsc::Receiver<u64>,
-    (connected, waiting): (Connected, Waiting),
+    (connected, losses, waiting): (Connected, Lost, Waiting),
     broken: Broken,
 ) {
+    let patience = if broken == Broken::NeverNotices { Duration::from_secs(3_600) } else { PATIENCE };
+    let mut in_vain = 0;
     for address in addresses.iter().cycle() {
+        in_vain += 1;
         if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await {
-            let lost = talk(stream, &mut receiver, &connected, &waiting).await;
+            let lost = talk(stream, &mut receiver, &connected, &waiting, patience).await;
             // Whoever waits learns that no answer will come.
-            *connected.lock() = false;
+            if std::mem::replace(&mut *connected.lock(), false) {
+                in_vain = 0;
+                losses.fetch_add(1, Ordering::SeqCst);
+            }
             while receiver.try_recv().is_ok() {}
             waiting.lock().clear();
             if !lost || broken == Broken::GivesUp {
                 return;
             }
         }
+        if broken == Broken::GivesUpLater && in_vain == TRIES {
+            return;
+        }
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
 /// Gives whether the connection was lost, and not the client.
-async fn talk(stream: TcpStream, receiver: &mut mpsc::Receiver<u64>, connected: &Connected, waiting: &Waiting) -> bool {
+async fn talk(
+    stream: TcpStream,
+    receiver: &mut mpsc::Receiver<u64>,
+    connected: &Connected,
+    waiting: &Waiting,
+    patience: Duration,
+) -> bool {
     let (mut reads, mut writes) = stream.into_split();
     let alive = write(&mut writes, 0).await.is_ok();
     let greeted = alive && matches!(tokio::time::timeout(PATIENCE, read(&mut reads)).await, Ok(Ok(_)));
@@ -246,7 +283,7 @@ async fn talk(stream: TcpStream, receiver: &mut mpsc::Receiver<u64>, connected: 
     }
     *connected.lock() = true;
     let read = async {
-        while let Ok(Ok(number)) = tokio::time::timeout(PATIENCE, read(&mut reads)).await {
+        while let Ok(Ok(number)) = tokio::time::timeout(patience, read(&mut reads)).await {
             if let Some(waiting) = waiting.lock().remove(&number) {
                 let _ = waiting.send(());
             }
@@ -279,6 +316,9 @@ struct Client {
     exchange: Arc<Exchange>,
     sender: mpsc::Sender<u64>,
     connected: Connected,
+    lost: Lost,
+    /// The last position of each log that this client was told.
+    ends: Arc<Mutex<BTreeMap<LogId, Position>>>,
     waiting: Waiting,
     broken: Broken,
 }
@@ -315,7 +355,8 @@ impl Client {
                 self.waiting.lock().remove(&number);
             }
         } else {
-            let kind = if self.broken == Broken::GivesUp { ErrorKind::Closed } else { ErrorKind::Unavailable };
+            let ended = self.broken == Broken::GivesUp || self.sender.is_closed();
+            let kind = if ended { ErrorKind::Closed } else { ErrorKind::Unavailable };
             return Box::pin(std::future::ready(Err(Error::new(kind, "there is no connection"))));
         }
         Box::pin(async move {
@@ -377,10 +418,19 @@ impl PartitionLog for Client {
     }
 
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
-        let id = id.clone();
+        let (id, wanted) = (id.clone(), id.clone());
         let appending = self.call(move |log| log.append(&id, record));
-        let broken = self.broken;
+        let (broken, ends) = (self.broken, Arc::clone(&self.ends));
         Box::pin(async move {
+            if broken == Broken::Invents {
+                let told = tokio::time::timeout(SOON, appending).await;
+                let told = told.ok().and_then(Result::ok).and_then(|appended| appended.position);
+                let mut ends = ends.lock();
+                let last = ends.get(&wanted).copied().unwrap_or_default();
+                let position = told.unwrap_or_else(|| last.next());
+                ends.insert(wanted, last.max(position));
+                return Ok(Appended { position: Some(position) });
+            }
             appending.await.map_err(|error| match (broken, error.kind()) {
                 (Broken::TellsNo, ErrorKind::Unknown) => Error::new(ErrorKind::Unavailable, "no answer"),
                 (Broken::TellsUnknown, ErrorKind::Unavailable) => Error::new(ErrorKind::Unknown, "no connection"),
@@ -398,7 +448,8 @@ impl PartitionLog for Client {
         });
         Box::pin(async move {
             checking.await?;
-            Ok(Box::new(Reader { client, id, from }) as Box<dyn Tail>)
+            let lost = client.lost.load(Ordering::SeqCst);
+            Ok(Box::new(Reader { client, id, from, lost }) as Box<dyn Tail>)
         })
     }
 
@@ -427,6 +478,8 @@ struct Reader {
     client: Client,
     id: LogId,
     from: Position,
+    /// Connections that were lost when it last read.
+    lost: u64,
 }
 
 impl Tail for Reader {
@@ -443,6 +496,11 @@ impl Tail for Reader {
         Box::pin(async move {
             let (batch, position) = reading.await?;
             self.from = position;
+            let lost = self.client.lost.load(Ordering::SeqCst);
+            let again = std::mem::replace(&mut self.lost, lost) != lost;
+            if again && self.client.broken == Broken::Rereads && matches!(self.id, LogId::Topic { .. }) {
+                self.from = Position(position.0.saturating_sub(3));
+            }
             Ok(batch)
         })
     }
