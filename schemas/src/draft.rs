@@ -83,6 +83,17 @@ impl Draft {
         }
     }
 
+    /// Takes an attribute whose value has a type, which an extension keeps.
+    pub(crate) fn typed(&mut self, name: &str, value: Value) {
+        let count = self.extensions.len();
+        let text = ByteString::from(&*value.canonical());
+        self.text(name, text);
+        // One that stands twice has its fault, and one that is no extension is text.
+        if self.extensions.len() > count {
+            self.extensions.insert(ByteString::from(name), value);
+        }
+    }
+
     /// Takes `datacontenttype` from a header `Content-Type`, which is not percent-encoded.
     pub(crate) fn content_type(&mut self, value: &[u8]) {
         match ByteString::try_from(value.trim_ascii()) {

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, spawns or reads a clock. Payloads are [`bytes::Bytes`] that are never parsed and never
 //! copied unless a format demands it.
 
+pub mod amqp;
 mod batch;
 pub mod compact;
 mod draft;
