@@ -176,21 +176,19 @@ impl Router {
                 outcome = self.read(&shared, &mut backoff) => outcome,
             };
             let Err(error) = outcome;
-            match error.kind() {
+            let delay = match error.kind() {
                 ErrorKind::PositionLost { earliest } => {
                     warn!(topic = %self.partition.topic, partition = self.partition.number, from = %self.peek(), to = %earliest,
                         "events were trimmed before they were routed");
                     let _lock = self.state.lock();
                     self.position.store(earliest.0, Ordering::Release);
+                    continue;
                 }
                 // While its topic is there, nobody has deleted it: brokers say so as well of what they cannot find for now.
                 ErrorKind::NotFound if !self.state.lock().retired => {
                     warn!(topic = %self.partition.topic, partition = self.partition.number, %error,
                         "a partition of a topic that is there is not found; trying again");
-                    tokio::select! {
-                        () = stopping.cancelled() => return,
-                        () = tokio::time::sleep(BACKOFF_MAX) => {}
-                    }
+                    BACKOFF_MAX
                 }
                 ErrorKind::NotFound | ErrorKind::Closed => {
                     info!(topic = %self.partition.topic, partition = self.partition.number, %error, "routing of a partition ended");
@@ -204,12 +202,14 @@ impl Router {
                 }
                 _ => {
                     warn!(topic = %self.partition.topic, partition = self.partition.number, %error, "a partition cannot be read; trying again");
-                    tokio::select! {
-                        () = stopping.cancelled() => return,
-                        () = tokio::time::sleep(backoff) => {}
-                    }
+                    let delay = backoff;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
+                    delay
                 }
+            };
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(delay) => {}
             }
         }
     }
