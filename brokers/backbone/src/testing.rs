@@ -55,6 +55,10 @@ pub enum Link {
     Deaf,
     /// What is there can be read, but nothing can be written.
     Mute,
+    /// Appends are written and told, but nothing can be read.
+    Blind,
+    /// Nothing that is asked gets to the broker, and what comes by itself arrives: followers read on.
+    Unheard,
 }
 
 type Script = Box<dyn FnMut(&LogId, &Record) -> Fault + Send>;
@@ -260,6 +264,11 @@ impl MemoryLog {
         self.link.send_replace(link);
     }
 
+    /// What becomes of its appends from now on.
+    pub fn script(&self, script: impl FnMut(&LogId, &Record) -> Fault + Send + 'static) {
+        *self.script.lock() = Box::new(script);
+    }
+
     /// Waits while the client is stalled, and tells whether it can read then.
     async fn reads(&self) -> Result<()> {
         let mut link = self.link.subscribe();
@@ -267,8 +276,8 @@ impl MemoryLog {
             self.alive()?;
             match *link.borrow_and_update() {
                 Link::Up | Link::Mute => return Ok(()),
-                Link::Cut | Link::Deaf => return Err(away()),
-                Link::Stalled => {}
+                Link::Cut | Link::Deaf | Link::Blind => return Err(away()),
+                Link::Stalled | Link::Unheard => {}
             }
             link.changed().await.map_err(|_| dead())?;
         }
@@ -415,6 +424,10 @@ impl PartitionLog for MemoryLog {
             self.held.lock().push((id.clone(), record, answer));
             return Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dead().outcome_unknown())) });
         }
+        if link == Link::Unheard {
+            // Whoever waits gives up.
+            return Box::pin(std::future::pending());
+        }
         let mut result = match link {
             Link::Cut | Link::Mute => Err(away().outcome_unknown()),
             _ => self.write(id, &record),
@@ -496,7 +509,7 @@ impl Tail for MemoryTail {
                     return Err(dead());
                 }
                 // A reader waits for a broker that is away.
-                if !matches!(*self.link.borrow_and_update(), Link::Up | Link::Mute) {
+                if !matches!(*self.link.borrow_and_update(), Link::Up | Link::Mute | Link::Unheard) {
                     tokio::select! {
                         changed = self.link.changed() => changed.map_err(|_| dead())?,
                         changed = self.changed.changed() => changed.map_err(|_| dead())?,

@@ -79,6 +79,11 @@ impl Window {
         }
     }
 
+    /// Whether the append of the next frame told nothing that could be relied on.
+    pub fn is_untold(&self) -> bool {
+        self.told.get(&(self.known + 1)) == Some(&Told::Nothing)
+    }
+
     /// The log was read back up to `anchor`, and the accept rule has accepted frames up to `known`. What was told of
     /// later frames is forgotten: they are not there, and are to be sent again.
     pub fn read_back(&mut self, known: u64, anchor: Position) {

@@ -284,10 +284,16 @@ impl Writer {
         let mut delay = limits::JOURNAL_RESEND_DELAY;
         let mut attempt = 0;
         while self.manner.resends_max.is_none_or(|max| attempt <= max) {
-            // What was sent has told its outcome before the log's end is asked for, so that reading up to it finds every
-            // frame that was acknowledged.
-            while let Some(outcome) = self.outcomes.next().await {
-                self.note(outcome)?;
+            self.told().await?;
+            if self.possible && self.window.is_untold() {
+                // One that was lost needs no reading where it stands right behind what is known the next time. Where a node of
+                // the broker has died, its logs may take records long before anybody can begin to read them.
+                self.send_again(attempt);
+                self.told().await?;
+                if !self.advance(accepted)? && self.out() == 0 {
+                    self.possible = false;
+                    return Ok(());
+                }
             }
             match self.read(accepted).await {
                 Ok(()) if self.out() == 0 => {
@@ -298,11 +304,7 @@ impl Writer {
                     if attempt > 0 {
                         pause(&mut delay).await;
                     }
-                    tracing::debug!(log = %self.id, frames = self.out(), attempt, "sending frames again");
-                    let first = self.window.known() + 1;
-                    for (sequence, flight) in (first..).zip(&self.flights) {
-                        self.append(sequence, &flight.bytes);
-                    }
+                    self.send_again(attempt);
                 }
                 Err(error) if unreadable(&error) => return Err(Stop::DataLoss(error)),
                 Err(error) => {
@@ -325,6 +327,23 @@ impl Writer {
             Error::new(ErrorKind::Unavailable, format!("{} does not show frames that it took", self.id))
         });
         Err(Stop::GaveUp { possible: self.possible, error })
+    }
+
+    /// Waits until what was sent has told its outcome: before the log's end is asked for, so that reading up to it finds every
+    /// frame that was acknowledged.
+    async fn told(&mut self) -> std::result::Result<(), Stop> {
+        while let Some(outcome) = self.outcomes.next().await {
+            self.note(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn send_again(&self, attempt: u32) {
+        tracing::debug!(log = %self.id, frames = self.out(), attempt, "sending frames again");
+        let first = self.window.known() + 1;
+        for (sequence, flight) in (first..).zip(&self.flights) {
+            self.append(sequence, &flight.bytes);
+        }
     }
 
     async fn read(&mut self, accepted: &mut Vec<u64>) -> Result<()> {

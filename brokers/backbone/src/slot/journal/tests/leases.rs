@@ -134,6 +134,29 @@ async fn an_owner_outlasts_a_broker_that_is_away_and_commits_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_owner_needs_no_reading_to_go_on_after_a_frame_that_was_lost() {
+    for (fault, goes_on) in [(Fault::Lost, true), (Fault::Unknown, false)] {
+        let shared = Shared::new();
+        let client = shared.broker.client();
+        let owner = shared.open(&client, 1).await;
+        owner.commit(put("a", Expect::Any, "1")).await.unwrap();
+        client.connect(Link::Blind);
+        let mut faults = vec![fault];
+        client.script(move |_, _| faults.pop().unwrap_or(Fault::None));
+        let told = timeout(Duration::from_secs(6), owner.commit(put("a", Expect::Any, "2"))).await.unwrap();
+        // Control: one that stands there has to be read, to know that nothing stands between.
+        assert_eq!(told.is_ok(), goes_on, "{fault:?}: {told:?}");
+        for _ in 0..20 {
+            sleep(Duration::from_millis(200)).await;
+            assert_eq!(owner.holds(), goes_on, "{fault:?}");
+        }
+        client.connect(Link::Up);
+        timeout(Duration::from_secs(3), owner.commit(put("a", Expect::Any, "3"))).await.unwrap().unwrap();
+        same_as_replayed(&shared.broker, &owner).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn years_of_heartbeats_are_rolled_away() {
     let shared = Shared::new();
     let client: Arc<dyn PartitionLog> = shared.broker.client();
