@@ -283,6 +283,8 @@ pub const CLAIM_LEASE: Duration = Duration::from_millis(1_500);
 pub const CLAIM_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// How long an owner must be silent, as seen by a process that reads the log to its end, before it is replaced.
 pub const CLAIM_SILENCE: Duration = Duration::from_secs(2);
+/// The same where the broker was away in between: an owner is given that long to be heard again.
+pub const CLAIM_RETURN_SILENCE: Duration = Duration::from_secs(4);
 /// How much later each candidate for a slot announces itself than the one before it.
 pub const CLAIM_RANK_DELAY: Duration = Duration::from_millis(300);
 /// A process that has read nothing of a slot for so long asks for the end of its log.
@@ -292,6 +294,13 @@ pub const CLAIM_PROBE_TIMEOUT: Duration = Duration::from_millis(400);
 /// Without reading, or an answer that was read up to, for so long a process cannot tell a silent owner from a broker that is
 /// away, and begins to count anew.
 pub const CLAIM_SIGN_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// A process that was given no answer for so long asks for the end of a slot's log, though it reads what comes by itself.
+pub const CLAIM_ASK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a broker may answer nothing that a gateway asks or writes, before the gateway is not ready.
+pub const CLAIM_ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long a slot may be without a sign of life that the broker accepted, before the gateways that follow it are not ready:
+/// longer than a broker takes to elect a new leader for its log.
+pub const CLAIM_PULSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a slot must belong elsewhere before its owner gives it up.
 pub const CLAIM_SETTLE_TIME: Duration = Duration::from_secs(2);
 /// How often a process looks at what has changed around a slot.
@@ -404,6 +413,8 @@ pub const NATS_ACK_TIMEOUT: Duration = Duration::from_secs(5);
 pub const NATS_ACK_GRACE: Duration = Duration::from_millis(500);
 /// Silence after which a NATS server is asked for a sign of life; after the third time the connection is opened anew.
 pub const NATS_PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a NATS server may leave such a question unanswered, whatever else comes from it, before the connection is opened anew.
+pub const NATS_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest wait before a NATS server is tried again.
 pub const NATS_RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 /// Messages that wait to be written to a NATS server's connection, all logs and lanes together.

@@ -99,6 +99,14 @@ impl NatsBroker {
             tail_bytes: options.tail_bytes,
             replicas,
         });
+        let (kept, nobody) = (Arc::clone(&shared.connection), shared.targets.names.nobody());
+        let stopping = environment.stopping().clone();
+        environment.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = kept.keep(nobody) => {}
+            }
+        });
         let follower = Arc::clone(&shared);
         environment.clone().spawn(async move { follower.trims.follow(told, environment).await });
         Ok(Arc::new(Self { shared, appender, lane, capability }))

@@ -182,6 +182,34 @@ impl Connection {
         serde_json::from_slice(&answer.payload).map(Ok).map_err(unreadable)
     }
 
+    /// Asks the server for an answer all the time, and opens the connection anew on which there is none. What arrives by itself,
+    /// such as records for a reader, says nothing of whether anything gets there, and keeps the client from asking.
+    pub(crate) async fn keep(self: Arc<Self>, nobody: String) {
+        loop {
+            tokio::time::sleep(limits::NATS_PING_INTERVAL).await;
+            if self.is_closed() {
+                return;
+            }
+            let generation = self.link.borrow().generation;
+            let asked = self.settle("asking for a sign of life", nobody.clone());
+            let answered = match tokio::time::timeout(limits::NATS_ANSWER_TIMEOUT, asked).await {
+                // A refusal is an answer.
+                Ok(answer) => answer.is_ok() || answer.is_err_and(|error| *error.kind() == ErrorKind::Denied),
+                Err(_) => false,
+            };
+            let is_same = {
+                let link = self.link.borrow();
+                link.connected && link.generation == generation
+            };
+            if !answered && is_same && !self.is_closed() {
+                let address = &self.address;
+                tracing::warn!(%address, "NATS answers nothing, though the connection stands; connecting anew");
+                // An error means that the client has ended, and then there is nothing to open anew.
+                let _ = self.client.force_reconnect().await;
+            }
+        }
+    }
+
     /// Returns when the server has taken everything that was sent before, subscriptions among it.
     pub(crate) async fn settle(&self, action: &str, nobody: String) -> Result<()> {
         let mut denials = self.denials();

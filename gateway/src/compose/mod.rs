@@ -222,7 +222,7 @@ async fn assemble(
         delivery.spawn(reload::watch(path, block.clone(), apps.clone(), delivery.clone()));
     }
 
-    let readiness = Readiness::new(health);
+    let readiness = Readiness::new(health.and(move || claims.silence()));
     let asked = readiness.clone();
     cluster.answer(move || asked.is_ready());
     let api = Api {

@@ -84,6 +84,7 @@ impl Driver {
     fn read(&mut self, follower: &Follower) {
         let (owner, released) = (follower.owner(), follower.released());
         self.machine.frame(self.now(), owner, released);
+        self.seat.pulse.reach(self.now());
         self.see(Seen { epoch: follower.epoch(), owner, released });
     }
 
@@ -136,9 +137,15 @@ impl Driver {
                 told = answered(&mut probe) => {
                     probe = None;
                     match told {
-                        Ok(info) => end = Some(info.end),
+                        Ok(info) => {
+                            self.shared.answered();
+                            end = Some(info.end);
+                        }
                         // The generation is gone: another one goes on.
-                        Err(error) if *error.kind() == ErrorKind::NotFound => return Turn::Find(Some(error)),
+                        Err(error) if *error.kind() == ErrorKind::NotFound => {
+                            self.shared.answered();
+                            return Turn::Find(Some(error));
+                        }
                         Err(error) => tracing::debug!(slot = self.seat.slot, %error, "the end is not known"),
                     }
                 }
@@ -251,6 +258,8 @@ impl Driver {
                 () = tokio::time::sleep(wait) => {}
             }
         };
+        self.seat.pulse.reach(journal.renewed());
+        self.shared.written(journal.renewed());
         *self.seat.journal.lock() = None;
         if why != CommitError::Closed {
             tracing::warn!(slot, epoch = journal.epoch(), %why, "owns the slot no longer");

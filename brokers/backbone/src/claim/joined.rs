@@ -100,11 +100,16 @@ impl Joined {
 
     pub(super) fn begin(&self, tenant: Arc<dyn Tenant>) {
         *self.shared.tenant.write() = Some(tenant);
+        self.shared.judge_pulse();
         self.shared.change();
     }
 
     pub(super) fn faults(&self) -> Vec<(u32, Arc<str>)> {
         self.shared.faults()
+    }
+
+    pub(super) fn silence(&self) -> Option<String> {
+        self.shared.silence()
     }
 
     pub(super) fn owners(&self) -> Vec<Ownership> {

@@ -19,6 +19,7 @@ mod forward;
 mod joined;
 mod machine;
 pub mod peers;
+mod pulse;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -160,6 +161,18 @@ impl Claims {
             // Who is alone ends where a slot cannot be read.
             Kind::Alone(_) => Vec::new(),
             Kind::Joined(joined) => joined.faults(),
+        }
+    }
+
+    /// Since when and what the broker does not answer or take, where that is so for longer than
+    /// [`tidegate_schemas::limits::CLAIM_ANSWER_TIMEOUT`], or in a slot for longer than
+    /// [`tidegate_schemas::limits::CLAIM_PULSE_TIMEOUT`]: a connection may look well that carries one direction only, and so may
+    /// a broker whose disk is full.
+    pub fn silence(&self) -> Option<String> {
+        match &self.0 {
+            // A log inside this process answers, or tells that it failed.
+            Kind::Alone(_) => None,
+            Kind::Joined(joined) => joined.silence(),
         }
     }
 

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::balance::Owners;
 use super::machine::Outlook;
+use super::pulse::{Moment, Pulse};
 use super::{Options, Ownership, Peers, Tenant, balance};
 use crate::environment::Environment;
 use crate::lane::NodeId;
@@ -39,6 +41,8 @@ pub(super) struct Seat {
     pub(super) slot: u32,
     pub(super) state: Arc<RwLock<State>>,
     pub(super) seen: Mutex<Seen>,
+    /// The newest sign of life that was seen of its owner.
+    pub(super) pulse: Moment,
     /// Where this process owns it.
     pub(super) journal: Mutex<Option<Journal>>,
     /// Why it cannot be read, where records are lost or damaged.
@@ -47,11 +51,23 @@ pub(super) struct Seat {
 
 impl Seat {
     pub(super) fn new(slot: u32, state: Arc<RwLock<State>>) -> Arc<Self> {
-        Arc::new(Self { slot, state, seen: Mutex::default(), journal: Mutex::default(), fault: Mutex::default() })
+        Arc::new(Self {
+            slot,
+            state,
+            seen: Mutex::default(),
+            pulse: Moment::default(),
+            journal: Mutex::default(),
+            fault: Mutex::default(),
+        })
     }
 
     pub(super) fn owned(&self) -> Option<Journal> {
         self.journal.lock().clone()
+    }
+
+    /// When the newest frame of this process that is known accepted was sent, where it owns the slot; otherwise long ago.
+    pub(super) fn renewed(&self) -> Duration {
+        self.journal.lock().as_ref().map(Journal::renewed).unwrap_or_default()
     }
 }
 
@@ -68,6 +84,7 @@ pub(super) struct Shared {
     leaving: AtomicBool,
     /// Counts whatever may matter to those who wait: owners, the tenant, leaving.
     pub(super) changed: watch::Sender<u64>,
+    pub(super) pulse: Pulse,
 }
 
 impl fmt::Debug for Shared {
@@ -94,6 +111,7 @@ impl Shared {
             tenant: RwLock::default(),
             leaving: AtomicBool::new(false),
             changed: watch::Sender::new(0),
+            pulse: Pulse::default(),
         })
     }
 
@@ -154,7 +172,8 @@ impl Shared {
             }
         }
         let rank = order.iter().position(|node| *node == self.node).unwrap_or(order.len());
-        Outlook { may_own, rank: u32::try_from(rank).unwrap_or(u32::MAX), elsewhere }
+        let unanswered = self.is_unanswered();
+        Outlook { may_own, rank: u32::try_from(rank).unwrap_or(u32::MAX), elsewhere, unanswered }
     }
 
     /// The owners of all slots in which work is done.

@@ -43,19 +43,26 @@ impl Health {
         Self { failed: Arc::new(failed), unreachable: Arc::new(unreachable) }
     }
 
+    /// The same, which is also away where `silence` tells since when and what it does not answer or take.
+    #[must_use]
+    pub fn and(self, silence: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        let Self { failed, unreachable } = self;
+        Self { failed, unreachable: Arc::new(move || unreachable().or_else(&silence)) }
+    }
+
     /// Why it has failed for good, where it has.
     pub fn failed(&self) -> Option<String> {
         (self.failed)()
     }
 
-    /// Since when and why it cannot be reached, where it cannot.
+    /// Since when and why it cannot be reached, or what it does not answer or take, where that is so.
     pub fn unreachable(&self) -> Option<String> {
         (self.unreachable)()
     }
 }
 
-/// Whether requests should come here: not before everything is open, not while the broker cannot be reached, and no more
-/// once shutdown begins or the log has failed.
+/// Whether requests should come here: not before everything is open, not while the broker cannot be reached or takes nothing,
+/// and no more once shutdown begins or the log has failed.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     open: Arc<AtomicBool>,
@@ -94,7 +101,7 @@ impl Readiness {
             return Err(Problem::new(Code::ShuttingDown, "The gateway is starting or shutting down."));
         }
         if let Some(reason) = self.health.unreachable() {
-            return Err(Problem::new(Code::Unavailable, format!("The broker cannot be reached: {reason}"))
+            return Err(Problem::new(Code::Unavailable, format!("The broker does not serve this gateway: {reason}"))
                 .with_retry_after(BROKER_RETRY_AFTER));
         }
         Ok(())
@@ -117,8 +124,8 @@ pub(super) async fn live() -> &'static str {
 
 /// Ask whether requests should come here
 ///
-/// Not before everything is open, not while the broker cannot be reached, and no more once shutdown begins or the log has
-/// failed.
+/// Not before everything is open, not while the broker cannot be reached or takes nothing, and no more once shutdown begins
+/// or the log has failed.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Operation",
     responses((status = 200, description = "It is ready.", body = String, example = json!("ok\n")), Ready))]
 pub(super) async fn ready(State(api): State<Shared>) -> Result<&'static str, Problem> {

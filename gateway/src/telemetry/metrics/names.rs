@@ -86,7 +86,7 @@ figures! {
     MEMORY_REFUSED = "tidegate_memory_refused", Counter, ["account"], "Refusals for want of memory, by account of the budget";
     PUBLISHES_IN_FLIGHT = "tidegate_publishes_in_flight", Gauge, [], "Events on their way to the log";
     PUBLISHES_REFUSED = "tidegate_publishes_refused", Counter, [], "Publishes that were refused for the number on their way";
-    BROKER_REACHABLE = "tidegate_broker_reachable", Gauge, [], "Whether the backbone can be reached: 1 or 0";
+    BROKER_REACHABLE = "tidegate_broker_reachable", Gauge, [], "Whether the backbone can be reached, answers, and takes what is written: 1 or 0";
     GATEWAYS = "tidegate_gateways", Gauge, [], "Gateways that share the backbone, as this one sees them";
     SLOTS_OWNED = "tidegate_slots_owned", Gauge, [], "Slots that this gateway owns";
     SLOTS_DAMAGED = "tidegate_slots_damaged", Gauge, [], "Slots that this gateway cannot read any more, because the broker lost records of them";

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | silence | counts from the newest accepted frame that was read, but only through an unbroken run of *signs*: something was read, or the log's end was asked for, told in time, and read up to. A broker that is away is no silent owner, and neither is a machine that slept |
 //! | takeover | after [`limits::CLAIM_SILENCE`] of it, later by [`limits::CLAIM_RANK_DELAY`] for each candidate that comes first |
+//! | return | after a break of that run the owner has [`limits::CLAIM_RETURN_SILENCE`]: it was cut off as well, most likely, and sends again what was under way |
 //! | Release | is followed without silence, by the first candidate at once |
 //! | moving away | when the slot belongs elsewhere for [`limits::CLAIM_SETTLE_TIME`] without a break |
 
@@ -26,6 +27,8 @@ pub(crate) struct Outlook {
     pub(crate) rank: u32,
     /// Whether another process should own the slot, though this one does.
     pub(crate) elsewhere: bool,
+    /// Whether the broker has not answered this process for a while, in whichever slot.
+    pub(crate) unanswered: bool,
 }
 
 /// What is to be done next.
@@ -60,6 +63,10 @@ pub(crate) struct Machine {
     /// The last sign that the log was read to its end, and since when they have come without a break.
     sign_at: Option<Duration>,
     live_since: Duration,
+    /// Whether signs have come before, so that one after a break tells that the broker was away.
+    was_live: bool,
+    /// Whether they came again after a break, and no frame since.
+    returned: bool,
     /// When the log's end was asked for last.
     probed_at: Option<Duration>,
     /// No Announce before that.
@@ -79,6 +86,8 @@ impl Machine {
             frame_at: now,
             sign_at: None,
             live_since: now,
+            was_live: false,
+            returned: false,
             probed_at: None,
             not_before: Duration::ZERO,
             elsewhere_since: None,
@@ -90,13 +99,16 @@ impl Machine {
         self.owner = owner;
         self.released = released;
         self.frame_at = now;
+        self.returned = false;
     }
 
     /// The log was read up to an end that was told in time.
     pub(crate) fn sign(&mut self, now: Duration) {
         if !self.live(now) {
             self.live_since = now;
+            self.returned = self.was_live;
         }
+        self.was_live = true;
         self.sign_at = Some(now);
     }
 
@@ -126,6 +138,8 @@ impl Machine {
         self.released = released;
         self.frame_at = now;
         self.sign_at = None;
+        self.was_live = false;
+        self.returned = false;
         self.probed_at = None;
         self.not_before = now + pause;
     }
@@ -166,7 +180,9 @@ impl Machine {
             return Next::Announce;
         }
         // What was read is a sign as well, so that an owner that writes keeps others from asking.
-        let last = self.sign_at.max(self.probed_at).filter(|last| *last <= now);
+        // What comes by itself does not tell that anything gets to the broker.
+        let last = if outlook.unanswered { self.probed_at } else { self.sign_at.max(self.probed_at) };
+        let last = last.filter(|last| *last <= now);
         let probe = last.map_or(now, |last| last + limits::CLAIM_PROBE_INTERVAL);
         if now >= probe {
             return Next::Probe;
@@ -182,7 +198,10 @@ impl Machine {
             Some(owner) if owner == self.node && !self.released => self.frame_at,
             None => self.frame_at + delay,
             Some(_) if self.released => self.frame_at + delay,
-            Some(_) => self.frame_at.max(self.live_since) + limits::CLAIM_SILENCE + delay,
+            Some(_) => {
+                let silence = if self.returned { limits::CLAIM_RETURN_SILENCE } else { limits::CLAIM_SILENCE };
+                self.frame_at.max(self.live_since) + silence + delay
+            }
         };
         due.max(self.not_before)
     }

@@ -8,7 +8,7 @@ fn at(milliseconds: u64) -> Duration {
 }
 
 fn first() -> Outlook {
-    Outlook { may_own: true, rank: 0, elsewhere: false }
+    Outlook { may_own: true, rank: 0, elsewhere: false, unanswered: false }
 }
 
 /// A follower whose log is read every 10 ms, in a world that says at what times the owner writes, and when the broker
@@ -60,11 +60,11 @@ fn silence_counts_while_the_log_is_read_to_its_end() {
     // A broker that is away is no silent owner: nothing moves for ten minutes, and then the owner has time to be heard.
     let back = |at: u64| at <= 5_000 || at >= 600_000;
     assert_eq!(announces(0, 700_000, |at| at.is_multiple_of(500), back, never), None);
-    let later = |at: u64| at <= 5_000 || at >= 601_800;
+    let later = |at: u64| at <= 5_000 || at >= 603_800;
     assert_eq!(announces(0, 700_000, |at| later(at) && at.is_multiple_of(500), back, never), None);
     // Control: where it is not heard then, it is replaced.
     let found = announces(0, 700_000, |at| at <= 5_000, back, never).unwrap();
-    assert!((602_000..=602_600).contains(&found), "{found}");
+    assert!((604_000..=604_600).contains(&found), "{found}");
     // A broker that answers now and then only is away as well.
     let rarely = |at: u64| at % 3_000 < 200;
     assert_eq!(announces(0, 60_000, |_| false, rarely, never), None);
@@ -76,7 +76,7 @@ fn a_machine_that_slept_begins_to_count_anew() {
     let stops = |at: u64| at.is_multiple_of(500) && at <= 5_500;
     // It wakes 0.1 s after the last frame was read, an hour later by the clock.
     let found = announces(0, 60_000, stops, |_| true, slept).unwrap();
-    assert!((7_500..=8_000).contains(&found), "{found}");
+    assert!((9_500..=10_000).contains(&found), "{found}");
     // The owner goes on as well: it is not replaced.
     assert_eq!(announces(0, 60_000, |at| at.is_multiple_of(500), |_| true, slept), None);
 }
@@ -134,4 +134,26 @@ fn an_owner_moves_only_when_the_slot_belongs_elsewhere_for_a_while() {
     let mut machine = Machine::new(ME, at(0));
     machine.opened();
     assert_eq!(machine.next(at(0), Outlook { may_own: false, ..first() }), Next::Release);
+}
+
+#[test]
+fn who_is_not_answered_asks_whatever_it_reads() {
+    let mut machine = Machine::new(ME, at(0));
+    machine.frame(at(0), Some(OTHER), false);
+    let unanswered = Outlook { unanswered: true, ..first() };
+    machine.probing(at(0));
+    let mut asked = 0;
+    for step in (0..10_000).step_by(10) {
+        if step % 500 == 0 {
+            machine.frame(at(step), Some(OTHER), false);
+            machine.sign(at(step));
+        }
+        // Control: where others were answered, what is read is enough.
+        assert!(matches!(machine.next(at(step), first()), Next::Wait(_)));
+        if machine.next(at(step), unanswered) == Next::Probe {
+            machine.probing(at(step));
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 18, "no more often than else");
 }

@@ -1,7 +1,10 @@
 //! Processes that die, stall and are cut off.
 
+use tidegate_schemas::limits;
+
 use super::*;
 use crate::slot::placement::delivery_slots;
+use crate::testing::Fault;
 
 #[tokio::test(start_paused = true)]
 async fn the_slots_of_a_killed_process_are_taken_over_and_keep_what_was_committed() {
@@ -185,4 +188,56 @@ async fn rolls_go_on_under_followers_and_takeovers() {
 fn text((key, _, value): (Bytes, u64, Bytes)) -> (String, String) {
     let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     (text(key), text(value))
+}
+
+/// What a gateway says of itself, after so long.
+async fn told(cluster: &Cluster, index: usize, after: Duration) -> Option<String> {
+    sleep(after).await;
+    cluster.nodes[index].claims.silence()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_gets_no_answer_says_so_though_it_reads() {
+    let bound = limits::CLAIM_ANSWER_TIMEOUT;
+    for link in [Link::Cut, Link::Stalled, Link::Deaf, Link::Unheard] {
+        let cluster = Cluster::of(4, 2).await;
+        sleep(Duration::from_secs(6)).await;
+        cluster.settled().await;
+        cluster.nodes[0].log.connect(link);
+        assert_eq!(told(&cluster, 0, bound - Duration::from_secs(1)).await, None, "{link:?}");
+        let reason = told(&cluster, 0, Duration::from_secs(8)).await.unwrap_or_else(|| panic!("{link:?} is not told"));
+        assert!(reason.contains("has answered nothing for"), "{link:?}: {reason}");
+        // It owns nothing any more, and asks on: for as long as it takes.
+        assert!(told(&cluster, 0, Duration::from_secs(120)).await.is_some(), "{link:?}");
+        assert_eq!(told(&cluster, 1, Duration::ZERO).await, None, "{link:?}: the other one is not cut off");
+        cluster.nodes[0].log.connect(Link::Up);
+        assert_eq!(told(&cluster, 0, Duration::from_secs(5)).await, None, "{link:?}: it is mended");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_takes_nothing_is_told_by_all_and_others_are_not_held_up() {
+    let cluster = Cluster::of(4, 2).await;
+    sleep(Duration::from_secs(6)).await;
+    cluster.settled().await;
+    // As a broker does whose disk is full: log by log nothing that is appended is answered, and questions are.
+    let swallow = |swallowed: Option<u32>| {
+        let of = move |id: &crate::LogId| matches!(id, crate::LogId::Slot { slot, .. } if Some(*slot) == swallowed);
+        let script = move |id: &crate::LogId, _: &crate::Record| if of(id) { Fault::Lost } else { Fault::None };
+        cluster.nodes.iter().for_each(|node| node.log.script(script));
+    };
+    swallow(Some(2));
+    for index in 0..2 {
+        assert_eq!(told(&cluster, index, limits::CLAIM_PULSE_TIMEOUT / 3).await, None);
+    }
+    sleep(limits::CLAIM_PULSE_TIMEOUT).await;
+    for index in 0..2 {
+        let reason = told(&cluster, index, Duration::ZERO).await.expect("it is told");
+        assert!(reason.contains("written to slot 2 for") && reason.contains("disk is full"), "{reason}");
+    }
+    swallow(None);
+    for index in 0..2 {
+        assert_eq!(told(&cluster, index, Duration::from_secs(5)).await, None);
+    }
+    cluster.settled().await;
 }

@@ -32,6 +32,11 @@ impl Lease {
         self.sent.fetch_max(u64::try_from(sent.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
+    /// When the newest frame that is known accepted was sent, since the machine booted.
+    pub(super) fn renewed(&self) -> Duration {
+        Duration::from_micros(self.sent.load(Ordering::SeqCst))
+    }
+
     /// The ownership is over, or about to be given up.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
@@ -41,8 +46,7 @@ impl Lease {
         if self.ended.load(Ordering::SeqCst) {
             return false;
         }
-        let until = Duration::from_micros(self.sent.load(Ordering::SeqCst)).saturating_add(limits::CLAIM_LEASE);
-        self.exclusive || self.clock.since_boot() < until
+        self.exclusive || self.clock.since_boot() < self.renewed().saturating_add(limits::CLAIM_LEASE)
     }
 }
 

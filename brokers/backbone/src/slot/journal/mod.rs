@@ -261,6 +261,11 @@ impl Journal {
         self.shared.lease.holds()
     }
 
+    /// When the newest frame that is known accepted was sent, since the machine booted.
+    pub(crate) fn renewed(&self) -> Duration {
+        self.shared.lease.renewed()
+    }
+
     /// Commits a command. Queued when first polled; two calls polled one after the other are judged in that order.
     /// Dropping the future does not undo it.
     ///
