@@ -2,6 +2,8 @@
 //! events again.
 
 mod load;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use super::core::{Core, Feed, Partition, Site};
 use super::dedupe::{Window, identity};
 use super::outcomes::{Ending, Outcome};
 use super::progress::Offered;
-use super::router::{READ_BYTES, Router, open_judged};
+use super::router::{Joining, READ_BYTES, Router, open_judged};
 use crate::error::{ErrorKind, Result};
 use crate::log::{Position, Record, Stored, Tail};
 
@@ -27,6 +29,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// How long a reader is kept for a subscription that has no room. What it knows of duplicates takes memory; to find that
 /// out again takes reading a whole window.
 const READER_IDLE: Duration = Duration::from_secs(10);
+/// How long one partition is waited for that gives nothing, while others may have something.
+const READ_WAIT: Duration = Duration::from_secs(1);
 const IDLE_WAIT: Duration = Duration::from_secs(3600);
 
 /// A reader that knows which events are duplicates.
@@ -85,8 +89,11 @@ pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semap
             let partition = &site.partition;
             let Ok(_permit) = readers.acquire().await else { return };
             if let Err(error) = read_on(&shared, &core, &site, from, &mut open).await {
-                failed = true;
                 open.remove(&site);
+                if core.key_from(&site).is_none() {
+                    continue;
+                }
+                failed = true;
                 if let ErrorKind::PositionLost { earliest } = error.kind() {
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %from, to = %earliest,
                         "events were trimmed before this subscription had them");
@@ -167,18 +174,26 @@ async fn read_on(
     from: Position,
     open: &mut HashMap<Site, Reader>,
 ) -> Result<()> {
-    // Without a router the topic was deleted or its slot lost, and whoever did that makes the subscription forget it.
+    // Without a router the topic was deleted or its slot lost, and whoever did that makes the subscription forget it. What
+    // is read for a place that is gone is nobody's, and there may be nothing to read: all its other partitions would wait.
     let Some(router) = shared.router(&site.partition) else { return Ok(()) };
-    if router.join(core, site.ticket, from) {
-        open.remove(site);
-        return Ok(());
+    match router.join(core, site.ticket, from) {
+        Joining::Behind if core.key_from(site).is_some() => {}
+        Joining::Joined | Joining::Behind | Joining::Gone => {
+            open.remove(site);
+            return Ok(());
+        }
     }
     if !open.get(site).is_some_and(|reader| reader.fits(&router, from)) {
         open.insert(site.clone(), Reader::open(shared, &router, from).await?);
     }
     let Some(reader) = open.get_mut(site) else { return Ok(()) };
     if reader.rest.is_empty() && reader.held.is_none() {
-        reader.rest = reader.tail.next(READ_BYTES).await?.records.into();
+        // What the router has passed is there; a broker may still be long in giving it.
+        match tokio::time::timeout(READ_WAIT, reader.tail.next(READ_BYTES)).await {
+            Ok(batch) => reader.rest = batch?.records.into(),
+            Err(_) => return Ok(()),
+        }
     }
     reader.hand_in(core, site, &router);
     core.read_to(site.as_ref(), reader.next);

@@ -37,6 +37,17 @@ pub(super) struct Routing {
     pub(super) cores: HashMap<u32, Arc<Core>>,
 }
 
+/// What became of a subscription that asked a router to feed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joining {
+    /// It is fed from now on.
+    Joined,
+    /// The router has passed records that it has not read.
+    Behind,
+    /// Its partition, or the router, is another one by now: the slot moved, or the topic was created again.
+    Gone,
+}
+
 #[derive(Debug)]
 struct State {
     /// From which position on each subscription is fed, and what it knows this partition by.
@@ -89,14 +100,20 @@ impl Router {
         Position(self.position.load(Ordering::Acquire))
     }
 
-    /// Feeds a subscription that has read up to `position` by itself. Refused where there is more between.
-    pub(super) fn join(&self, core: &Core, ticket: u64, position: Position) -> bool {
+    /// Feeds a subscription that has read up to `position` by itself, unless there is more between.
+    pub(super) fn join(&self, core: &Core, ticket: u64, position: Position) -> Joining {
         let mut state = self.state.lock();
-        if state.retired || position < self.peek() || !core.joined((&self.partition, ticket), position) {
-            return false;
+        if state.retired {
+            return Joining::Gone;
+        }
+        if position < self.peek() {
+            return Joining::Behind;
+        }
+        if !core.joined((&self.partition, ticket), position) {
+            return Joining::Gone;
         }
         state.fed.insert(core.number, (position, ticket));
-        true
+        Joining::Joined
     }
 
     /// Feeds nobody any more: a topic that is created again under the same name has a router of its own.
