@@ -233,7 +233,7 @@ impl Cluster {
             Ok(outcome) => outcome,
             Err(_) => {
                 let views: Vec<_> = self.nodes.iter().map(|node| (node.id, node.claims.owners())).collect();
-                Err(Failure(format!("expected one owner of each slot, known to all; seen {views:?}")))
+                Err(Failure::late(format!("expected one owner of each slot, known to all; seen {views:?}")))
             }
         }
     }
@@ -258,7 +258,7 @@ impl Cluster {
             }
             Ok(())
         };
-        tokio::time::timeout(HANG, waited).await.unwrap_or_else(|_| Err(Failure(format!("expected that {what}"))))
+        tokio::time::timeout(HANG, waited).await.unwrap_or_else(|_| Err(Failure::late(format!("expected that {what}"))))
     }
 
     fn one_actor(&self) -> Outcome {

@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(differences(&left_out("CLM-01", "another reason")).len(), 1, "the reason is another one");
         let failed = report(|id| match id {
             "CLM-01" => Ended::NotRun("it is not exclusive".to_owned()),
-            "PUB-01" => Ended::Failed(Failure("lost".to_owned())),
+            "PUB-01" => Ended::Failed(Failure::new("lost")),
             _ => Ended::Passed,
         });
         assert_eq!(differences(&failed).len(), 1, "a case fails");

@@ -122,7 +122,7 @@ impl Process {
             }
         };
         tokio::time::timeout(HANG, owned).await.map_err(|_| {
-            Failure(format!("expected that the only process owns every slot, seen {:?}", claims.owners()))
+            Failure::late(format!("expected that the only process owns every slot, seen {:?}", claims.owners()))
         })?;
         Ok(Self { claims: Some(Membership { claims, requests }), ..process })
     }
@@ -210,14 +210,14 @@ impl Process {
     /// The deliveries of a subscription that is there, by name.
     pub fn resume(&self, name: &str) -> Result<Sink, Failure> {
         let subscription = self.consume.catalogue().subscription(name);
-        self.sink(&*subscription.ok_or_else(|| Failure(format!("subscription {name} is gone")))?)
+        self.sink(&*subscription.ok_or_else(|| Failure::new(format!("subscription {name} is gone")))?)
     }
 
     fn sink(&self, subscription: &Subscription) -> Result<Sink, Failure> {
         let consumer = self
             .consume
             .consumer(subscription.uid)
-            .ok_or_else(|| Failure(format!("subscription {} does not run", subscription.spec.name)))?;
+            .ok_or_else(|| Failure::new(format!("subscription {} does not run", subscription.spec.name)))?;
         Ok(Sink { consumer: Arc::new(consumer), uid: subscription.uid, name: subscription.spec.name.to_string() })
     }
 
@@ -247,7 +247,7 @@ impl Process {
 
     /// How a subscription stands.
     pub fn status(&self, sink: &Sink) -> Result<Status, Failure> {
-        self.consume.status(sink.uid).ok_or_else(|| Failure(format!("subscription {} does not run", sink.name)))
+        self.consume.status(sink.uid).ok_or_else(|| Failure::new(format!("subscription {} does not run", sink.name)))
     }
 
     /// Moves time on and lets delivery look at it: its waits are those of the machine, and may be long.
@@ -269,7 +269,7 @@ impl Process {
         });
         match waited.await {
             Ok(outcome) => outcome.map(|()| seen),
-            Err(_) => Err(Failure(format!("expected {what} before long, seen {seen:?}"))),
+            Err(_) => Err(Failure::late(format!("expected {what} before long, seen {seen:?}"))),
         }
     }
 
@@ -296,7 +296,7 @@ pub(crate) async fn records(log: &dyn PartitionLog, id: &LogId, from: Position) 
     let mut records = Vec::new();
     while tail.position() < end {
         let batch = tokio::time::timeout(HANG, tail.next(256 * 1024)).await;
-        records.extend(batch.map_err(|_| Failure(format!("{id} gives nothing before its end {end}")))??.records);
+        records.extend(batch.map_err(|_| Failure::late(format!("{id} gives nothing before its end {end}")))??.records);
     }
     Ok(records)
 }
@@ -316,15 +316,15 @@ impl Sink {
     /// The next delivery, which must come.
     pub async fn next(&self) -> Result<Delivery, Failure> {
         let next = tokio::time::timeout(HANG, self.consumer.next()).await;
-        let next = next.map_err(|_| Failure(format!("{}: expected a delivery, none came", self.name)))?;
-        next.ok_or_else(|| Failure(format!("{}: expected a delivery, but deliveries have ended", self.name)))
+        let next = next.map_err(|_| Failure::late(format!("{}: expected a delivery, none came", self.name)))?;
+        next.ok_or_else(|| Failure::new(format!("{}: expected a delivery, but deliveries have ended", self.name)))
     }
 
     /// The next delivery, which must be that event.
     pub async fn expect(&self, id: &str) -> Result<Delivery, Failure> {
         let delivery = self.next().await?;
         let seen = delivery.event().id().to_string();
-        if seen == id { Ok(delivery) } else { Err(Failure(format!("{}: expected {id}, seen {seen}", self.name))) }
+        if seen == id { Ok(delivery) } else { Err(Failure::new(format!("{}: expected {id}, seen {seen}", self.name))) }
     }
 
     /// Takes and settles that many; gives their ids.
@@ -332,7 +332,7 @@ impl Sink {
         let mut ids = Vec::with_capacity(count);
         for _ in 0..count {
             let delivery =
-                self.next().await.map_err(|Failure(text)| Failure(format!("{text} after {} of {count}", ids.len())))?;
+                self.next().await.map_err(|failure| failure.and(&format!("after {} of {count}", ids.len())))?;
             ids.push(delivery.event().id().to_string());
             delivery.done(&Attempt::default());
         }
@@ -343,11 +343,7 @@ impl Sink {
     pub async fn hold(&self, count: usize) -> Result<Vec<Delivery>, Failure> {
         let mut held = Vec::with_capacity(count);
         for _ in 0..count {
-            held.push(
-                self.next()
-                    .await
-                    .map_err(|Failure(text)| Failure(format!("{text} after {} of {count}", held.len())))?,
-            );
+            held.push(self.next().await.map_err(|failure| failure.and(&format!("after {} of {count}", held.len())))?);
         }
         Ok(held)
     }
@@ -356,7 +352,7 @@ impl Sink {
     pub async fn nothing(&self, why: &str) -> Outcome {
         match tokio::time::timeout(SILENCE, self.consumer.next()).await {
             Ok(Some(delivery)) => {
-                Err(Failure(format!("{}: expected nothing {why}, seen {}", self.name, delivery.event().id())))
+                Err(Failure::new(format!("{}: expected nothing {why}, seen {}", self.name, delivery.event().id())))
             }
             Ok(None) | Err(_) => Ok(()),
         }
@@ -414,7 +410,7 @@ pub(crate) fn events(range: std::ops::Range<usize>, keys: usize) -> Vec<Event> {
 pub(crate) fn event_of(stored: &Stored) -> Result<&Event, Failure> {
     match &stored.record {
         Record::Event(event) => Ok(event),
-        Record::Frame(_) => Err(Failure(format!("expected an event at {}, seen a frame", stored.position))),
+        Record::Frame(_) => Err(Failure::new(format!("expected an event at {}, seen a frame", stored.position))),
     }
 }
 

@@ -57,7 +57,7 @@ async fn followed(node: &Node, slot: u32) -> Result<Arc<dyn SlotHandle>, Failure
         }
     };
     let passed = tokio::time::timeout(Duration::from_secs(60), barrier).await;
-    passed.map_err(|_| Failure("expected that a process can follow a slot".into()))??;
+    passed.map_err(|_| Failure::late("expected that a process can follow a slot"))??;
     Ok(handle)
 }
 
@@ -85,7 +85,7 @@ async fn dies(fixture: Arc<dyn Fixture>) -> Outcome {
         let key = format!("k{round}");
         cluster.nodes[0].slot(slot).commit(put(&key, Expect::Absent, "1")).await?;
         let before = cluster.epochs();
-        let owner = cluster.owner(slot).ok_or_else(|| Failure("expected an owner".into()))?;
+        let owner = cluster.owner(slot).ok_or_else(|| Failure::new("expected an owner"))?;
         cluster.kill(owner);
         cluster.settled().await?;
         holds("the epoch grows", cluster.epochs()[slot as usize] > before[slot as usize], cluster.epochs())?;
@@ -99,7 +99,7 @@ async fn dies(fixture: Arc<dyn Fixture>) -> Outcome {
 /// Cuts the owner of the last slot off that way, until another one acts there; gives who it was.
 async fn replaced(cluster: &Cluster, link: Link) -> Result<usize, Failure> {
     let slot = last(cluster);
-    let owner = cluster.owner(slot).ok_or_else(|| Failure("expected an owner".into()))?;
+    let owner = cluster.owner(slot).ok_or_else(|| Failure::new("expected an owner"))?;
     cluster.nodes[owner].connection.set(link);
     cluster.hide(owner, true);
     cluster
@@ -122,7 +122,7 @@ async fn stopped(fixture: Arc<dyn Fixture>) -> Outcome {
     let slot = last(&cluster);
     let owner = replaced(&cluster, Link::Stalled).await?;
     let journal = cluster.nodes[owner].journal(slot);
-    let journal = journal.ok_or_else(|| Failure("expected that it does not know yet".into()))?;
+    let journal = journal.ok_or_else(|| Failure::new("expected that it does not know yet"))?;
     holds("its lease is over before it is told", !journal.holds(), ())?;
     // What it does when it goes on has no effect.
     let other = cluster.nodes[1 - owner].slot(slot);
@@ -252,7 +252,7 @@ async fn spread(fixture: Arc<dyn Fixture>) -> Outcome {
     let mut cluster = Cluster::start(&fixture, 2).await?;
     let mut before = cluster.epochs();
     for _ in 0..3 {
-        let owner = cluster.owner(last(&cluster)).ok_or_else(|| Failure("expected an owner".into()))?;
+        let owner = cluster.owner(last(&cluster)).ok_or_else(|| Failure::new("expected an owner"))?;
         cluster.kill(owner);
         cluster.join().await?;
         cluster.settled().await?;
@@ -269,7 +269,7 @@ async fn leaves(fixture: Arc<dyn Fixture>) -> Outcome {
     let mut cluster = Cluster::start(&fixture, 3).await?;
     let slot = last(&cluster);
     for round in 0..2 {
-        let owner = cluster.owner(slot).ok_or_else(|| Failure("expected an owner".into()))?;
+        let owner = cluster.owner(slot).ok_or_else(|| Failure::new("expected an owner"))?;
         let node = cluster.nodes.remove(owner);
         let handle = cluster.nodes[0].slot(slot);
         let commits = async {
@@ -307,9 +307,9 @@ async fn wall_clocks(fixture: Arc<dyn Fixture>) -> Outcome {
 async fn cut_off(fixture: Arc<dyn Fixture>) -> Outcome {
     let cluster = Cluster::start(&fixture, 2).await?;
     let slot = last(&cluster);
-    let owner = cluster.owner(slot).ok_or_else(|| Failure("expected an owner".into()))?;
+    let owner = cluster.owner(slot).ok_or_else(|| Failure::new("expected an owner"))?;
     cluster.nodes[owner].slot(slot).commit(put("a", Expect::Absent, "1")).await?;
-    let journal = cluster.nodes[owner].journal(slot).ok_or_else(|| Failure("expected a journal".into()))?;
+    let journal = cluster.nodes[owner].journal(slot).ok_or_else(|| Failure::new("expected a journal"))?;
     cluster.nodes[owner].connection.set(Link::Cut);
     let (told, elsewhere) =
         tokio::join!(journal.commit(put("a", Expect::Any, "cut off")), replaced(&cluster, Link::Cut));
@@ -324,7 +324,7 @@ async fn cut_off(fixture: Arc<dyn Fixture>) -> Outcome {
         &conflict,
     )?;
     let other = cluster.nodes[1 - owner].slot(slot);
-    let head = other.get(b"a").ok_or_else(|| Failure("expected the key".into()))?;
+    let head = other.get(b"a").ok_or_else(|| Failure::new("expected the key"))?;
     other.commit(put("a", Expect::Revision(head.revision), "2")).await?;
     back(&cluster, owner).await?;
     for node in &cluster.nodes {

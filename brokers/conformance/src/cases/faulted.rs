@@ -44,7 +44,7 @@ pub(super) async fn patiently<T>(
     what: &str,
     doing: impl Future<Output = T>,
 ) -> Result<T, Failure> {
-    tokio::time::timeout(fixture.patience(), doing).await.map_err(|_| Failure(format!("expected that {what}")))
+    tokio::time::timeout(fixture.patience(), doing).await.map_err(|_| Failure::late(format!("expected that {what}")))
 }
 
 /// Publishes until it is acknowledged, as whoever publishes does; gives how often it was tried.
@@ -60,7 +60,7 @@ async fn publish(
         let mut tries = 1;
         while let Err(error) = publisher.publish(topic, event(id, key), Duration::from_secs(10)).await {
             if *error.kind() == ErrorKind::Closed {
-                return Err(Failure(format!("expected that {id} is taken after the fault, seen {error}")));
+                return Err(Failure::new(format!("expected that {id} is taken after the fault, seen {error}")));
             }
             tries += 1;
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -115,7 +115,7 @@ async fn before_write(fixture: Arc<dyn Fixture>) -> Outcome {
         let seen = process.publisher.publish(&topic, event(id.clone(), "k"), fixture.patience()).await;
         let error = seen
             .err()
-            .ok_or_else(|| Failure(format!("expected no receipt without a connection, seen one for {id}")))?;
+            .ok_or_else(|| Failure::new(format!("expected no receipt without a connection, seen one for {id}")))?;
         told.push((id, error.applied()));
         if told.iter().filter(|(_, applied)| *applied == Applied::No).count() == 3 {
             break;

@@ -71,7 +71,7 @@ async fn check(journal: &Journal, command: Command, expected: Result<u64, Option
         (Err(CommitError::Conflict { current, .. }), Err(revision)) => *current == revision,
         _ => false,
     };
-    if fits { Ok(()) } else { Err(Failure(format!("{command:?}: expected {expected:?}, seen {seen:?}"))) }
+    if fits { Ok(()) } else { Err(Failure::new(format!("{command:?}: expected {expected:?}, seen {seen:?}"))) }
 }
 
 async fn absent(fixture: Arc<dyn Fixture>) -> Outcome {
@@ -171,7 +171,7 @@ async fn linearizable(fixture: Arc<dyn Fixture>) -> Outcome {
         async move {
             let mut revisions = Vec::new();
             while (revisions.len() as u64) < CHANGES {
-                let head = journal.get(b"count").ok_or_else(|| Failure("expected the key, seen none".into()))?;
+                let head = journal.get(b"count").ok_or_else(|| Failure::new("expected the key, seen none"))?;
                 let from = std::str::from_utf8(&head.value)?.parse::<u64>()?;
                 let (next, called) = (from + 1, recorder.call());
                 match journal.commit(put("count", Expect::Revision(head.revision), next.to_string())).await {
@@ -272,7 +272,7 @@ async fn watched(fixture: Arc<dyn Fixture>) -> Outcome {
                     break;
                 }
             }
-            other => return Err(Failure(format!("expected a change, seen {other:?}"))),
+            other => return Err(Failure::new(format!("expected a change, seen {other:?}"))),
         }
     }
     let seen: Vec<_> = state.into_iter().map(|(key, (revision, value))| (key, revision, value)).collect();

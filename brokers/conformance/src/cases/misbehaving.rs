@@ -72,7 +72,7 @@ async fn commits_under(fixture: &Arc<dyn Fixture>, fault: Fault) -> Outcome {
         let before = journal.revision();
         let commits = (0..60).map(|n| journal.commit(put("a", format!("{n:0>100}"))));
         let seen = tokio::time::timeout(HANG, futures_util::future::join_all(commits)).await;
-        let seen = seen.map_err(|_| Failure("expected that every commit is answered".into()))?;
+        let seen = seen.map_err(|_| Failure::late("expected that every commit is answered"))?;
         for (n, committed) in seen.into_iter().enumerate() {
             same("revision", committed?.revision, before + n as u64 + 1)?;
         }
@@ -113,7 +113,7 @@ async fn stale(fixture: Arc<dyn Fixture>) -> Outcome {
         }
     };
     tokio::select! {
-        opened = &mut opening => return Err(Failure(format!("expected that it waits, seen {opened:?}"))),
+        opened = &mut opening => return Err(Failure::new(format!("expected that it waits, seen {opened:?}"))),
         () = waits => {}
     }
     let owner = bench.journal(Arc::clone(&bench.log)).await?;
@@ -122,7 +122,7 @@ async fn stale(fixture: Arc<dyn Fixture>) -> Outcome {
     }
     slow.release();
     let late = tokio::time::timeout(HANG, opening).await;
-    match late.map_err(|_| Failure("expected that the late candidate is told".into()))? {
+    match late.map_err(|_| Failure::late("expected that the late candidate is told"))? {
         // It announces anew behind what it has read by then, as any candidate may.
         Ok(late) => {
             holds("its epoch is a later one", late.epoch() > owner.epoch(), (late.epoch(), owner.epoch()))?;
@@ -164,7 +164,7 @@ async fn lost_tail(fixture: Arc<dyn Fixture>) -> Outcome {
         let late = journal.commit(put("a", "late")).await;
         holds("a superseded owner gets nothing accepted", late.is_err(), &late)?;
         let ended = tokio::time::timeout(HANG, journal.ended()).await;
-        let ended = ended.map_err(|_| Failure("expected that the first owner is told".into()))?;
+        let ended = ended.map_err(|_| Failure::late("expected that the first owner is told"))?;
         let told = matches!(ended, CommitError::DataLoss { .. });
         holds("it is told of loss where there was one, and only there", told == (lost > 0), (lost, &ended))?;
         next.close().await;

@@ -62,7 +62,7 @@ async fn other_partitions_are_refused(fixture: Arc<dyn Fixture>) -> Outcome {
     let spec = TopicSpec::new(TopicName::parse("orders")?, 3, Origin::Api);
     match process.consume.create_topic(spec).await {
         Err(ChangeError::OtherPartitions { existing: 2, wanted: 3, .. }) => {}
-        other => return Err(Failure(format!("expected OtherPartitions, seen {other:?}"))),
+        other => return Err(Failure::new(format!("expected OtherPartitions, seen {other:?}"))),
     }
     let logs = process.log.list().await?;
     same("partitions", logs.iter().filter(|info| matches!(info.id, LogId::Topic { .. })).count(), 2)
@@ -85,7 +85,7 @@ async fn acknowledged_is_readable(fixture: Arc<dyn Fixture>) -> Outcome {
     for n in 0..50 {
         let receipt = process.publish(&topic, event(n.to_string(), "k")).await?;
         let records = process.records(&topic.log(0), Position::ZERO).await?;
-        let last = records.last().ok_or_else(|| Failure("expected the event, seen an empty log".into()))?;
+        let last = records.last().ok_or_else(|| Failure::new("expected the event, seen an empty log"))?;
         same("the last event", event_of(last)?.id().to_string(), n.to_string())?;
         if let Some(position) = receipt.position {
             same("its position", position, last.position)?;
@@ -170,7 +170,7 @@ async fn attributes(fixture: Arc<dyn Fixture>) -> Outcome {
 
 async fn types(fixture: Arc<dyn Fixture>) -> Outcome {
     let process = Process::start(&fixture, &Arc::default()).await?;
-    let time = Timestamp::parse("2026-02-28T23:59:59.123456789+01:30").map_err(Failure)?;
+    let time = Timestamp::parse("2026-02-28T23:59:59.123456789+01:30").map_err(Failure::new)?;
     let all = Event::builder("1", "urn:example:source", "com.example.case")
         .subject("subject")
         .time("2026-01-02T03:04:05Z")
@@ -295,7 +295,7 @@ async fn storage_full(fixture: Arc<dyn Fixture>) -> Outcome {
             }
         }
     }
-    let error = refused.ok_or_else(|| Failure("expected a refusal, seen 2,000 acknowledgements".into()))?;
+    let error = refused.ok_or_else(|| Failure::new("expected a refusal, seen 2,000 acknowledgements"))?;
     let kind_fits = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::Backpressure { .. });
     holds("the disk is said to be full", kind_fits && error.applied() == Applied::No, &error)?;
     fixture.fill(false);

@@ -120,7 +120,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) -> Outcome {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
-    waited.await.map_err(|_| Failure(format!("expected before long that {what}")))
+    waited.await.map_err(|_| Failure::late(format!("expected before long that {what}")))
 }
 
 async fn knows(requests: &Requests, node: NodeId, service: &str) -> Outcome {
@@ -133,7 +133,7 @@ async fn knows(requests: &Requests, node: NodeId, service: &str) -> Outcome {
 
 async fn counts(requests: &Requests, what: &str, holds: impl Fn(Counted) -> bool) -> Outcome {
     let waited = until(what, || holds(requests.counted())).await;
-    waited.map_err(|Failure(text)| Failure(format!("{text}; seen {:?}", requests.counted())))
+    waited.map_err(|failure| failure.and(&format!("and seen {:?}", requests.counted())))
 }
 
 fn unknown(what: &str, result: &Result<Bytes, RequestError>) -> Outcome {
@@ -197,7 +197,7 @@ async fn gone(fixture: Arc<dyn Fixture>) -> Outcome {
     let world = World::new(fixture);
     let mut nodes = world.several(3).await?;
     let (dies, leaves) = (nodes.pop(), nodes.pop());
-    let (dies, leaves) = dies.zip(leaves).ok_or_else(|| Failure("three nodes were opened".to_owned()))?;
+    let (dies, leaves) = dies.zip(leaves).ok_or_else(|| Failure::new("three nodes were opened"))?;
     let (died, left) = (dies.node(), leaves.node());
     leaves.leave().await;
     let there = |node| nodes[0].members().iter().any(|member| member.node == node);
@@ -323,7 +323,7 @@ async fn again(nodes: &[Requests]) -> Outcome {
             match nodes[from].call(To::Node(nodes[to].node()), "echo", Bytes::new(), SHORT).await {
                 Ok(_) => break,
                 Err(error) if begun.elapsed() > HANG => {
-                    return Err(Failure(format!("expected that calls are answered again, seen {error}")));
+                    return Err(Failure::new(format!("expected that calls are answered again, seen {error}")));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }

@@ -59,7 +59,9 @@ async fn by_age(fixture: Arc<dyn Fixture>) -> Outcome {
     same("of a topic that keeps its events for longer", left(&process, &other).await?.len(), 10)?;
     match process.log.tail(&topic.log(0), Position::ZERO).await {
         Err(error) if matches!(error.kind(), ErrorKind::PositionLost { .. }) => {}
-        outcome => return Err(Failure(format!("expected that a trimmed position is told, seen {:?}", outcome.err()))),
+        outcome => {
+            return Err(Failure::new(format!("expected that a trimmed position is told, seen {:?}", outcome.err())));
+        }
     }
     process.clock.advance(HOUR);
     process.consume.retain().await;

@@ -65,8 +65,8 @@ async fn next(tail: &mut dyn Tail, count: usize) -> Result<Vec<usize>, Failure> 
     let mut seen = Vec::new();
     while seen.len() < count {
         let batch = tokio::time::timeout(Duration::from_secs(60), tail.next(1024)).await;
-        let batch =
-            batch.map_err(|_| Failure(format!("expected {count} records, seen {} and then none", seen.len())))??;
+        let batch = batch
+            .map_err(|_| Failure::late(format!("expected {count} records, seen {} and then none", seen.len())))??;
         holds("a batch is not empty", !batch.records.is_empty(), &batch)?;
         seen.extend(numbers(&batch.records)?);
     }

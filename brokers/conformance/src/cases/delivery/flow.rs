@@ -216,14 +216,14 @@ pub(super) async fn updates(fixture: Arc<dyn Fixture>) -> Outcome {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         });
-        waited.await.map_err(|_| Failure(format!("expected progress, seen {} events", seen.lock().len())))?;
+        waited.await.map_err(|_| Failure::late(format!("expected progress, seen {} events", seen.lock().len())))?;
         let mut spec = subscription("s", "orders");
         spec.max_in_flight = 5 + round;
         process.consume.update_subscription(spec).await?;
     }
     publisher.await??;
     let waited = tokio::time::timeout(std::time::Duration::from_secs(60), taker).await;
-    waited.map_err(|_| Failure(format!("expected {EVENTS} events, seen {}", seen.lock().len())))??;
+    waited.map_err(|_| Failure::late(format!("expected {EVENTS} events, seen {}", seen.lock().len())))??;
     let mut last: BTreeMap<usize, usize> = BTreeMap::new();
     let seen = seen.lock().clone();
     for number in &seen {
@@ -285,7 +285,7 @@ async fn until(process: &Process, sink: &Sink, expected: u64, of: impl Fn(&Statu
         }
     };
     let waited = tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await;
-    waited.map_err(|_| Failure(format!("expected {expected} events, seen {seen:?}")))
+    waited.map_err(|_| Failure::late(format!("expected {expected} events, seen {seen:?}")))
 }
 
 pub(super) async fn failed_update(fixture: Arc<dyn Fixture>) -> Outcome {
@@ -319,7 +319,7 @@ pub(super) async fn failed_update(fixture: Arc<dyn Fixture>) -> Outcome {
         }
     };
     let seen = tokio::time::timeout(std::time::Duration::from_secs(60), delivering).await;
-    let seen = seen.map_err(|_| Failure("expected that deliveries go on, none came".into()))?;
+    let seen = seen.map_err(|_| Failure::late("expected that deliveries go on, none came"))?;
     same("afterwards", seen.as_str(), "2")?;
     let spec = process.consume.catalogue().subscription("s").map(|subscription| subscription.spec.max_in_flight);
     // Where the slot is shared its owner writes what it has begun as soon as it can, and whoever asked was told that this is

@@ -104,7 +104,7 @@ pub(super) async fn refused(fixture: Arc<dyn Fixture>) -> Outcome {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
-    waited.await.map_err(|_| Failure("expected the letter to be tried again, seen fewer than 3 tries".into()))?;
+    waited.await.map_err(|_| Failure::late("expected the letter to be tried again, seen fewer than 3 tries"))?;
     sink.nothing("of its key").await?;
     same("out", process.status(&sink)?.in_flight, 1)?;
     process.log.allow();

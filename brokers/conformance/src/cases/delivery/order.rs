@@ -181,7 +181,7 @@ pub(super) async fn poisoned(fixture: Arc<dyn Fixture>) -> Outcome {
         for id in sink.take(500).await? {
             let number: usize = id.parse()?;
             if number.is_multiple_of(2) {
-                return Err(Failure(format!("expected nothing of the poisoned key, seen {number}")));
+                return Err(Failure::new(format!("expected nothing of the poisoned key, seen {number}")));
             }
         }
         // The last of the batch may be routed a moment later.

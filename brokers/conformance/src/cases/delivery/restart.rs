@@ -140,7 +140,7 @@ pub(super) async fn order_through_crashes(fixture: Arc<dyn Fixture>) -> Outcome 
         process.crash(&fixture).await;
         round += 1;
         if round > 40 {
-            return Err(Failure(format!("expected an end, seen {round} restarts without one")));
+            return Err(Failure::new(format!("expected an end, seen {round} restarts without one")));
         }
     }
     Ok(())

@@ -76,7 +76,7 @@ async fn followed(process: &Process, name: &str) -> Result<Sink, Failure> {
             }
         }
     });
-    waited.await.map_err(|_| Failure(format!("expected that {name} comes, which another process created")))
+    waited.await.map_err(|_| Failure::late(format!("expected that {name} comes, which another process created")))
 }
 
 pub(super) async fn elsewhere(fixture: Arc<dyn Fixture>) -> Outcome {
