@@ -80,7 +80,11 @@ async fn nodes(name: &str) {
     // A node and an owner at once.
     broker.kill(Some(1)).await;
     one.gateway.kill().await;
-    let (_, took) = settled(&[&two]).await;
+    let began = std::time::Instant::now();
+    // The broker elects first, which a busy machine makes long; then the slots are taken over.
+    progress("that the other gateway goes on with two nodes").await;
+    settled(&[&two]).await;
+    let took = began.elapsed();
     println!("{name}: the slots of a killed gateway are owned by the other after {took:?}, with two of three nodes");
     progress("that it goes on with two nodes and one gateway").await;
     broker.restart(Some(1)).await;
