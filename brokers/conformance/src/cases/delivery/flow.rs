@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tidegate_backbone::catalogue::SubscriptionSpec;
 use tidegate_backbone::consume::{Attempt, Start, Status};
 use tidegate_backbone::{LogId, PartitionLog as _, Position};
 use tidegate_schemas::limits;
@@ -173,11 +174,16 @@ async fn in_order(
     Ok(count)
 }
 
+/// A subscription whose attempts may take long, so that each change waits for what is out, however busy the machine is.
+fn patient(name: &str, topics: &str) -> SubscriptionSpec {
+    SubscriptionSpec { timeout: std::time::Duration::from_secs(60), ..subscription(name, topics) }
+}
+
 pub(super) async fn updates(fixture: Arc<dyn Fixture>) -> Outcome {
     const EVENTS: usize = 2_000;
     let process = Arc::new(Process::start(&fixture, &Arc::default()).await?);
     let topic = process.topic("orders", 2).await?;
-    process.subscribe(subscription("s", "orders"), Start::Latest).await?;
+    process.subscribe(patient("s", "orders"), Start::Latest).await?;
     let publisher = {
         let (process, topic) = (Arc::clone(&process), Arc::clone(&topic));
         process.clone().environment.spawn(async move {
@@ -217,7 +223,7 @@ pub(super) async fn updates(fixture: Arc<dyn Fixture>) -> Outcome {
             }
         });
         waited.await.map_err(|_| Failure::late(format!("expected progress, seen {} events", seen.lock().len())))?;
-        let mut spec = subscription("s", "orders");
+        let mut spec = patient("s", "orders");
         spec.max_in_flight = 5 + round;
         process.consume.update_subscription(spec).await?;
     }
