@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
@@ -18,8 +19,14 @@ use crate::error::{kind_of, refusal};
 pub(crate) struct Health {
     clock: Arc<dyn Clock>,
     down: AtomicBool,
+    /// When the broker answered anything last, in milliseconds since the machine started; 0 before the first answer.
+    answered: AtomicU64,
     last: Mutex<Option<Trouble>>,
 }
+
+/// How long a client may go without an acknowledgement, counted from the first append that it gave up, while the broker answers
+/// others: then another client takes its place. Seen where the broker stood still and had another leader epoch afterwards.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 struct Trouble {
@@ -30,11 +37,12 @@ struct Trouble {
 
 impl Health {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, down: AtomicBool::new(false), last: Mutex::default() })
+        Arc::new(Self { clock, down: AtomicBool::new(false), answered: AtomicU64::new(0), last: Mutex::default() })
     }
 
     /// The broker has answered.
     pub(crate) fn up(&self) {
+        self.answered.store(self.now(), Ordering::Relaxed);
         if self.down.swap(false, Ordering::Relaxed) {
             tracing::info!("the Kafka broker can be reached again");
         }
@@ -42,6 +50,11 @@ impl Health {
         if let Some(mut last) = self.last.try_lock() {
             *last = None;
         }
+    }
+
+    /// Milliseconds since the machine started, never 0.
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.since_boot().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
     /// The broker has not acknowledged for long, though its connections may stand.
@@ -102,6 +115,8 @@ pub(crate) struct Context {
     pub(crate) health: Arc<Health>,
     /// Turns true where the client can do nothing any more and must be made anew.
     pub(crate) fatal: Arc<AtomicBool>,
+    /// When it gave up the first append since its last acknowledgement, as [`Health::now`] says; 0 where it has not.
+    given_up: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Context {
@@ -112,7 +127,33 @@ impl fmt::Debug for Context {
 
 impl Context {
     pub(crate) fn new(health: &Arc<Health>) -> Self {
-        Self { health: Arc::clone(health), fatal: Arc::default() }
+        Self { health: Arc::clone(health), fatal: Arc::default(), given_up: Arc::default() }
+    }
+}
+
+impl Context {
+    /// The broker has acknowledged an append.
+    pub(crate) fn acknowledged(&self) {
+        self.health.up();
+        if self.given_up.load(Ordering::Relaxed) != 0 {
+            self.given_up.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The client gave an append up that was not acknowledged in time. Where it goes on like that while the broker answers
+    /// others, another client is to take its place.
+    pub(crate) fn gave_up(&self) {
+        let now = self.health.now();
+        let first = match self.given_up.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => now,
+            Err(first) => first,
+        };
+        let is_long = u128::from(now.saturating_sub(first)) >= STUCK_AFTER.as_millis();
+        if is_long && self.health.answered.load(Ordering::Relaxed) > first && !self.fatal.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!("a Kafka client gets nothing acknowledged, while the broker answers others");
+        }
+        self.health.silent();
     }
 }
 
@@ -150,3 +191,55 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that a test moves.
+    #[derive(Debug, Default)]
+    struct Moved(AtomicU64);
+
+    impl Clock for Moved {
+        fn unix_milliseconds(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        fn since_boot(&self) -> Duration {
+            Duration::from_millis(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn a_client_that_gets_nothing_acknowledged_is_replaced_where_the_broker_answers_others() {
+        let clock = Arc::new(Moved::default());
+        let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let at = |seconds: u64| clock.0.store(seconds * 1_000, Ordering::Relaxed);
+        let replaced = |context: &Context| context.fatal.load(Ordering::Relaxed);
+
+        at(100);
+        let context = Context::new(&health);
+        health.up();
+        context.gave_up();
+        at(105);
+        health.up();
+        context.gave_up();
+        assert!(!replaced(&context), "it may yet be acknowledged something");
+        at(111);
+        context.gave_up();
+        assert!(replaced(&context), "the broker answered others at 105");
+
+        // The controls: a broker that answers nobody, and a client that was acknowledged something in between.
+        let alone = Context::new(&health);
+        at(120);
+        alone.gave_up();
+        at(140);
+        alone.gave_up();
+        assert!(!replaced(&alone), "another client would get nothing either");
+        alone.acknowledged();
+        at(160);
+        health.up();
+        alone.gave_up();
+        assert!(!replaced(&alone), "it was acknowledged something at 140");
+    }
+}

@@ -62,7 +62,7 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
         match result {
             Ok(message) => {
-                self.health.up();
+                self.acknowledged();
                 // The client takes a record for delivered whose number the broker has seen before, and then knows no offset.
                 // That is no proof: a log that knows nothing of the client takes its second batch for the first where the
                 // first was refused, and refuses the first for good when it comes again.
@@ -78,7 +78,7 @@ impl ProducerContext for Context {
                     self.fatal.store(true, Ordering::Relaxed);
                 }
                 if code == Code::MessageTimedOut {
-                    self.health.silent();
+                    self.gave_up();
                 }
                 let failed = append_failed(&pending.log, code);
                 pending.answer(Err(failed));
@@ -204,7 +204,7 @@ impl Producer {
             return Ok(Arc::clone(client));
         }
         let reason = client.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"));
-        tracing::warn!(reason, "the Kafka client that appends has failed for good, and is made anew");
+        tracing::warn!(reason, "the Kafka client that appends has failed for good or stands still, and is made anew");
         let made = make(&self.config, &self.health)?;
         if let Some(failed) = current.replace(Arc::clone(&made)) {
             self.discard(failed);
