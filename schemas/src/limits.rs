@@ -210,6 +210,10 @@ pub const RETENTION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub const RETENTION_DEAD_LETTERS_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How often topics are looked at for events that are to go.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Partitions that the broker is asked about at once, where subscriptions begin or slots come.
+pub const BROKER_QUESTIONS: usize = 64;
+/// Topics that the broker is asked to create at once: one that makes them one after the other must come to the last in time.
+pub const TOPIC_CREATIONS: usize = 8;
 /// How often delivery progress is journalled at most.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long outcomes of deliveries are kept.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -144,6 +144,7 @@ impl MemoryBroker {
             },
             script: Mutex::new(Box::new(script)),
             killed: Arc::new(AtomicBool::new(false)),
+            questions: AtomicUsize::new(0),
             link: watch::Sender::new(Link::Up),
             held: Mutex::default(),
         })
@@ -228,6 +229,7 @@ pub struct MemoryLog {
     capability: Capability,
     script: Mutex<Script>,
     killed: Arc<AtomicBool>,
+    questions: AtomicUsize,
     link: watch::Sender<Link>,
     /// Appends that wait until a stalled client goes on.
     held: Mutex<Vec<Held>>,
@@ -249,6 +251,15 @@ impl MemoryLog {
     /// Whether it was killed.
     pub fn killed(&self) -> bool {
         self.killed.load(Ordering::SeqCst)
+    }
+
+    /// How often it asked where a log begins or ends, looked for a time, or began to read.
+    pub fn questions(&self) -> usize {
+        self.questions.load(Ordering::SeqCst)
+    }
+
+    fn asks(&self) {
+        self.questions.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Connects it otherwise from now on.
@@ -399,6 +410,7 @@ impl PartitionLog for MemoryLog {
     }
 
     fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>> {
+        self.asks();
         Box::pin(async move {
             self.reads().await?;
             let logs = self.broker.logs.lock();
@@ -443,6 +455,7 @@ impl PartitionLog for MemoryLog {
     }
 
     fn tail<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<Box<dyn Tail>>> {
+        self.asks();
         Box::pin(async move {
             let info = self.info(id).await?;
             if from < info.begin {
@@ -462,6 +475,7 @@ impl PartitionLog for MemoryLog {
     }
 
     fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> BoxFuture<'_, Result<Position>> {
+        self.asks();
         let id = id.clone();
         Box::pin(async move {
             let end = self.info(&id).await?.end;

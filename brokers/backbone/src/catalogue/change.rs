@@ -1,9 +1,11 @@
 //! Changes of the catalogue. Each names the revision of what it was made from.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
+use futures_util::stream::{self, StreamExt as _};
 use tidegate_routing::topic::TopicName;
 use tidegate_schemas::limits;
 use tracing::warn;
@@ -11,7 +13,7 @@ use tracing::warn;
 use super::entry::{Foreign, Subscription, Topic, TopicSpec, foreign_topic};
 use super::{Catalogue, ChangeError, DELETING_PREFIX, Deletion, SUBSCRIPTION_PREFIX, TOPIC_PREFIX, key, read, write};
 use crate::error::{Error, ErrorKind};
-use crate::log::LogSpec;
+use crate::log::{BoxFuture, LogSpec};
 use crate::slot::{Command, CommitError, Expect};
 
 /// How often a topic is looked at anew because other gateways change it at the same time.
@@ -19,6 +21,9 @@ const ATTEMPTS: u32 = 8;
 /// How long what another gateway has changed may take to be seen here.
 const CATCH_UP: Duration = Duration::from_secs(2);
 const CATCH_UP_MIN: Duration = Duration::from_millis(10);
+
+/// A topic that is being created: its place among those that were asked for, with the topic and whether it is new.
+type Creating<'a> = BoxFuture<'a, (usize, Result<(Arc<Topic>, bool), ChangeError>)>;
 
 impl Catalogue {
     /// Creates a topic: its logs first, then its entry. One that is there with the same number of partitions is given
@@ -29,11 +34,50 @@ impl Catalogue {
     /// written where it is created.
     pub async fn create_topic(
         &self,
-        mut spec: TopicSpec,
+        spec: TopicSpec,
         created_at: u64,
         also: Command,
     ) -> Result<(Arc<Topic>, bool), ChangeError> {
         let _changing = self.changing.lock().await;
+        self.create_one(spec, created_at, also).await
+    }
+
+    /// Creates topics, [`limits::TOPIC_CREATIONS`] at once. The outcomes are in the order of what was asked.
+    pub async fn create_topics(
+        &self,
+        specs: Vec<TopicSpec>,
+        created_at: u64,
+    ) -> Vec<Result<(Arc<Topic>, bool), ChangeError>> {
+        let _changing = self.changing.lock().await;
+        let mut outcomes: Vec<Option<_>> = specs.iter().map(|_| None).collect();
+        // Those that may stand in each other's way come one after the other: none of them sees what is not there yet.
+        let mut names = HashSet::new();
+        let (alone, together): (Vec<_>, Vec<_>) =
+            specs.into_iter().enumerate().partition(|(_, spec)| !names.insert(spec.name.collision_key().into_owned()));
+        let creating: Vec<Creating<'_>> = together
+            .into_iter()
+            .map(|(place, spec)| {
+                Box::pin(async move { (place, self.create_one(spec, created_at, Command::new()).await) })
+                    as Creating<'_>
+            })
+            .collect();
+        let mut created = stream::iter(creating).buffer_unordered(limits::TOPIC_CREATIONS);
+        while let Some((place, outcome)) = created.next().await {
+            outcomes[place] = Some(outcome);
+        }
+        for (place, spec) in alone {
+            outcomes[place] = Some(self.create_one(spec, created_at, Command::new()).await);
+        }
+        outcomes.into_iter().flatten().collect()
+    }
+
+    /// To be called while `changing` is held; several at once have different names.
+    async fn create_one(
+        &self,
+        mut spec: TopicSpec,
+        created_at: u64,
+        also: Command,
+    ) -> Result<(Arc<Topic>, bool), ChangeError> {
         if let Some(to) = &spec.attached {
             let other = self.view.load().topics.get(spec.name.as_byte_string()).cloned();
             match other {
@@ -71,8 +115,8 @@ impl Catalogue {
             }
             let command = command.put(key(TOPIC_PREFIX, name), view.expect_topic(name), write(&topic));
             match self.slot.commit(command).await {
-                Ok(_) => {
-                    self.refresh().await;
+                Ok(committed) => {
+                    self.shows(committed.revision).await;
                     if created && spec.attached.is_none() && !self.log.capability().exclusive {
                         // Another gateway may have created and deleted the same before the entry was there, logs and all.
                         // Nobody can have published yet, and from now on nobody deletes it without an entry to delete.

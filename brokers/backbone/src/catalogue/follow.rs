@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use bytestring::ByteString;
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 use tracing::{error, info, warn};
 
 use super::entry::{Subscription, Topic};
@@ -79,7 +79,18 @@ impl Catalogue {
 
     /// Brings the view to what the slot holds now, as this process has followed it.
     pub(super) async fn refresh(&self) {
-        let mut attached = self.following.lock().await;
+        self.bring(self.following.lock().await).await;
+    }
+
+    /// Brings the view to a revision, where nobody did so meanwhile.
+    pub(super) async fn shows(&self, revision: u64) {
+        let attached = self.following.lock().await;
+        if self.view.load().revision < revision {
+            self.bring(attached).await;
+        }
+    }
+
+    async fn bring(&self, mut attached: MutexGuard<'_, Attached>) {
         let old = self.view.load_full();
         let (next, faults) = look(self.slot.as_ref(), &old);
         for fault in faults {

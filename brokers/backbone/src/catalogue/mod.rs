@@ -135,6 +135,21 @@ pub enum ChangeError {
         /// The name.
         name: String,
     },
+    /// Where a subscription begins is written with it, and in so many topics that is too much.
+    #[error(
+        "subscription {name} would begin in {topics} topics at once, and where takes {bytes} bytes; at most {limit_bytes} are \
+         written together. Let its patterns take in fewer topics, or make several subscriptions of it"
+    )]
+    TooManyTopics {
+        /// The subscription.
+        name: String,
+        /// The topics that it reads and did not read before.
+        topics: usize,
+        /// What was to be written.
+        bytes: usize,
+        /// The most that may be.
+        limit_bytes: usize,
+    },
     /// The logs of a topic of that name are being deleted, or were to be by a gateway that is gone.
     #[error(
         "topic {name} is being deleted; try again in a moment. Where a gateway died meanwhile, it can be created after {} s",

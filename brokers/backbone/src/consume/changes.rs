@@ -1,17 +1,16 @@
 //! Changes of topics and subscriptions, made here: the catalogue first, then what runs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytestring::ByteString;
 use tidegate_routing::TopicName;
 use tracing::{info, warn};
 
 use super::checkpoint;
-use super::core::Partition;
 use super::engine::Consume;
-use crate::catalogue::{ChangeError, Start, Subscription, SubscriptionSpec, Topic, TopicSpec};
-use crate::error::Result;
-use crate::log::Position;
+use super::starts::{Moment, too_many};
+use crate::catalogue::{ChangeError, Subscription, SubscriptionSpec, Topic, TopicSpec};
 use crate::slot::{Command, CommitError, Expect};
 
 /// How often pausing is tried anew because other gateways change the subscription at the same time.
@@ -23,21 +22,54 @@ impl Consume {
     pub async fn create_topic(&self, mut spec: TopicSpec) -> std::result::Result<(Arc<Topic>, bool), ChangeError> {
         let _changing = self.changing.lock().await;
         let catalogue = &self.shared.catalogue;
-        let mut starts = Command::new();
+        let (mut starts, mut moment) = (Command::new(), Moment::default());
         if let (Some(to), None) = (&spec.attached, catalogue.check_topic(&spec)?) {
             spec.partitions = catalogue.attach_new(&spec.name, to).await?;
             for subscription in catalogue.view().clone().subscriptions.values() {
                 if self.reader_of(&subscription.spec).reads(&spec.name) {
-                    let within = (&spec.name, spec.partitions);
-                    starts = self.put_starts(starts, subscription.uid, within, &subscription.spec.from).await?;
+                    let within = [(spec.name.clone(), spec.partitions)];
+                    let from = &subscription.spec.from;
+                    starts = self.put_starts(starts, subscription.uid, &within, from, &mut moment).await?;
                 }
             }
         }
         let now = self.shared.environment.clock.unix_milliseconds();
         let (topic, created) = catalogue.create_topic(spec, now, starts).await?;
-        // What fails is told, and tried again with the next checkpoint, here and below.
-        self.reconcile().await.ok();
+        self.follow().await;
         Ok((topic, created))
+    }
+
+    /// Creates topics as [`Consume::create_topic`] does, many at once. The outcomes are in the order of what was asked.
+    pub async fn create_topics(
+        &self,
+        specs: Vec<TopicSpec>,
+    ) -> Vec<std::result::Result<(Arc<Topic>, bool), ChangeError>> {
+        let mut outcomes: Vec<Option<_>> = specs.iter().map(|_| None).collect();
+        let (attached, own): (Vec<_>, Vec<_>) =
+            specs.into_iter().enumerate().partition(|(_, spec)| spec.attached.is_some());
+        {
+            let _changing = self.changing.lock().await;
+            let now = self.shared.environment.clock.unix_milliseconds();
+            let (places, own): (Vec<usize>, Vec<TopicSpec>) = own.into_iter().unzip();
+            let created = self.shared.catalogue.create_topics(own, now).await;
+            for (place, outcome) in places.into_iter().zip(created) {
+                outcomes[place] = Some(outcome);
+            }
+            self.follow().await;
+        }
+        // These are few, and subscriptions begin somewhere in them.
+        for (place, spec) in attached {
+            outcomes[place] = Some(self.create_topic(spec).await);
+        }
+        outcomes.into_iter().flatten().collect()
+    }
+
+    /// Brings what runs to the catalogue, where it is behind. What fails is told, and tried again with the next checkpoint.
+    async fn follow(&self) {
+        let behind = self.followed.load(Ordering::Acquire) < self.shared.catalogue.view().revision;
+        if behind || self.unreconciled.load(Ordering::Relaxed) {
+            self.reconcile().await.ok();
+        }
     }
 
     /// Deletes a topic with its events. Subscriptions to it stay, and have nothing to read.
@@ -59,52 +91,39 @@ impl Consume {
         &self,
         spec: SubscriptionSpec,
     ) -> std::result::Result<Arc<Subscription>, ChangeError> {
+        self.create_subscription_at(spec, &mut Moment::default()).await
+    }
+
+    /// Creates one of several subscriptions that begin at the same moment.
+    ///
+    /// It is there when where it begins is stored, and by the same commit: neither is without the other.
+    pub async fn create_subscription_at(
+        &self,
+        spec: SubscriptionSpec,
+        moment: &mut Moment,
+    ) -> std::result::Result<Arc<Subscription>, ChangeError> {
         let _changing = self.changing.lock().await;
         if self.shared.catalogue.subscription(&spec.name).is_some() {
             return Err(ChangeError::Exists { what: "subscription", name: spec.name.to_string() });
         }
         let uid = self.shared.environment.random.bits();
-        let mut command = Command::new();
-        let topics: Vec<_> = self.shared.catalogue.view().topics.values().cloned().collect();
         let reader = self.reader_of(&spec);
-        for topic in topics.iter().filter(|topic| reader.reads(&topic.spec.name)) {
-            command = self.put_starts(command, uid, (&topic.spec.name, topic.spec.partitions), &spec.from).await?;
-        }
+        let topics = self.topics_where(|name| reader.reads(name));
+        let command = self.put_starts(Command::new(), uid, &topics, &spec.from, moment).await?;
         let created_at = Some(self.shared.environment.clock.unix_milliseconds());
         let subscription = Subscription { created_at, ..Subscription::new(uid, spec) };
-        let subscription = self.shared.catalogue.put_subscription(subscription, Expect::Absent, command).await?;
+        let name = subscription.spec.name.clone();
+        let put = self.shared.catalogue.put_subscription(subscription, Expect::Absent, command).await;
+        let subscription = put.map_err(|error| too_many(error, &name, topics.len()))?;
         self.reconcile().await.ok();
         Ok(subscription)
     }
 
-    /// Adds to a command for slot 0 where a subscription begins in each of the partitions of a topic.
-    async fn put_starts(
-        &self,
-        mut command: Command,
-        uid: u64,
-        (topic, partitions): (&TopicName, u32),
-        start: &Start,
-    ) -> Result<Command> {
-        let only_slot = self.shared.slots == 1;
-        for number in 0..partitions {
-            let partition = Partition { topic: topic.clone(), number };
-            let position = self.start_of(&partition, start).await?;
-            command = checkpoint::put_start(command, only_slot, uid, &partition, position);
-        }
-        Ok(command)
-    }
-
-    async fn start_of(&self, partition: &Partition, start: &Start) -> Result<Position> {
-        let id = partition.log();
-        let info = self.shared.log.info(&id).await?;
-        Ok(match start {
-            Start::Earliest => info.begin,
-            Start::Latest => info.end,
-            Start::Time(time) => self.shared.log.lookup(&id, *time).await?,
-            Start::At(cursor) => {
-                cursor.0.get(partition.number as usize).copied().unwrap_or(info.begin).clamp(info.begin, info.end)
-            }
-        })
+    /// The topics of that kind, with the number of their partitions.
+    fn topics_where(&self, is: impl Fn(&TopicName) -> bool) -> Vec<(TopicName, u32)> {
+        let view = self.shared.catalogue.view();
+        let topics = view.topics.values().filter(|topic| is(&topic.spec.name));
+        topics.map(|topic| (topic.spec.name.clone(), topic.spec.partitions)).collect()
     }
 
     /// Changes what a subscription asks for; its progress stays. It begins in new topics of changed patterns where it says.
@@ -137,18 +156,15 @@ impl Consume {
         spec: SubscriptionSpec,
     ) -> std::result::Result<Arc<Subscription>, ChangeError> {
         self.checkpoint().await?;
-        let mut command = Command::new();
-        let topics: Vec<_> = self.shared.catalogue.view().topics.values().cloned().collect();
         let (wanted, existed) = (self.reader_of(&spec), self.reader_of(&existing.spec));
-        let comes = |name: &TopicName| wanted.reads(name) && !existed.reads(name);
-        for topic in topics.iter().filter(|topic| comes(&topic.spec.name)) {
-            let within = (&topic.spec.name, topic.spec.partitions);
-            command = self.put_starts(command, existing.uid, within, &spec.from).await?;
-        }
+        let topics = self.topics_where(|name| wanted.reads(name) && !existed.reads(name));
+        let mut moment = Moment::default();
+        let command = self.put_starts(Command::new(), existing.uid, &topics, &spec.from, &mut moment).await?;
         let changed_at = Some(self.shared.environment.clock.unix_milliseconds());
         let changed = Subscription { spec, changed_at, ..Subscription::clone(existing) };
         let expect = self.shared.catalogue.view().expect_subscription(&existing.spec.name);
-        self.shared.catalogue.put_subscription(changed, expect, command).await
+        let put = self.shared.catalogue.put_subscription(changed, expect, command).await;
+        put.map_err(|error| too_many(error, &existing.spec.name, topics.len()))
     }
 
     /// Stops deliveries of a subscription for that reason, or lets them go on where there is none.

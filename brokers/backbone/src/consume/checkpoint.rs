@@ -6,7 +6,8 @@
 //! | `delivery/exception/UID/TOPIC/PARTITION` | [`Exception`] | this subscription has read up to `read`; of what lies before it, `open` is not settled |
 //! | `delivery/parked/UID/TOPIC/PARTITION/LANE` | [`ParkedLane`] | a lane that fell behind, by reference |
 //! | `delivery/dead/UID/TOPIC/PARTITION` | [`Handled`] | dead letters that were redriven or dropped |
-//! | `delivery/start/UID/TOPIC/PARTITION` | [`Routed`] | the subscription began to read at `position`; where the key is missing, at the first event |
+//! | `delivery/starts/UID/TOPIC` | [`Begun`] | where the subscription began to read each partition of the topic; without `positions`, and where the key is missing, at the first event |
+//! | `delivery/start/UID/TOPIC/PARTITION` | [`Routed`] | the same of one partition, as early versions wrote it; it is read and never written |
 //! | `delivery/catalogue` | [`Followed`] | every subscription and topic up to that `revision` of slot 0 is taken into account |
 //! | `delivery/topic/TOPIC` | [`Incarnation`] | the keys of this slot that name the topic speak of the one of that `uid` |
 //!
@@ -15,26 +16,29 @@
 //! not fit into one frame it is several, in an order in which losing the rest costs redelivery and never an event:
 //! incarnations, parked lanes, exceptions, routed positions, the catalogue's revision, and deletions last.
 //!
+//! An exception that is `first` is of a subscription that has read nothing yet and begins with the first event: what was
+//! trimmed before it came to it is no loss.
+//!
 //! # One slot and several
 //!
-//! In a cluster of one slot everything is in slot 0, and what belongs together is committed together: the start of a
-//! subscription stands with it as a start and as an exception. The last two kinds of keys are not written there.
-//!
-//! Where there are several slots, slot 0 holds the catalogue and the starts, which are committed with their subscription;
-//! the others hold the progress of their partitions, in a log of its own and with an owner of its own. Then
+//! In a cluster of one slot everything is in slot 0. Where there are several slots, slot 0 holds the catalogue and the starts;
+//! the others hold the progress of their partitions, in a log of its own and with an owner of its own. The starts of a
+//! subscription are committed with it, or with the change that brings it to a topic, as one command. Then
 //!
 //! - a start that is newer than the catalogue's revision in the partition's slot is where its subscription begins, whatever
 //!   else that slot says: its owner did not know the subscription, or not that it reads the topic. Otherwise the slot has
-//!   the last word, and a subscription without an exception has everything that was routed;
+//!   the last word, and a subscription without an exception has everything that was routed. In the only slot early versions
+//!   wrote no revision, and each start as an exception besides, which has the last word there;
 //! - so an owner whose catalogue is older than that revision waits until it has followed so far, before it routes anything
 //!   and before it takes a subscription that it does not know for gone;
 //! - progress whose topic has another uid by now, or is gone, is that of another topic. It is deleted before the partition
-//!   is read.
+//!   is read; in the only slot, with the topic.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tidegate_routing::TopicName;
 
 use super::core::{Partition, Standing};
 use super::progress::{Checkpoint, LaneKey, Parked};
@@ -47,6 +51,7 @@ const ROUTED: &str = "delivery/routed/";
 const EXCEPTION: &str = "delivery/exception/";
 const PARKED: &str = "delivery/parked/";
 const DEAD: &str = "delivery/dead/";
+const STARTS: &str = "delivery/starts/";
 const START: &str = "delivery/start/";
 const CATALOGUE: &str = "delivery/catalogue";
 const INCARNATION: &str = "delivery/topic/";
@@ -54,6 +59,15 @@ const INCARNATION: &str = "delivery/topic/";
 const STEPS: usize = 1_000;
 /// Bytes of the values of one commit.
 const COMMIT_BYTES: usize = 256 * 1024;
+
+/// Where a subscription began in the partitions of a topic: at those positions, or at the first event of each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Begun {
+    v: Version,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    positions: Option<Vec<u64>>,
+}
 
 /// How far a partition was routed, or where a subscription began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +101,9 @@ pub(super) struct Exception {
     read: u64,
     /// Ranges of positions, both ends in them.
     open: Vec<(u64, u64)>,
+    /// Nothing was read yet, and it begins with what is the first event then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    first: bool,
 }
 
 /// A lane that fell behind. Times are milliseconds since 1970; `first` says nothing where there were no attempts. A
@@ -193,27 +210,39 @@ pub(super) fn put_incarnation(command: Command, journal: &Journal, topic: Option
     command.put(key, Expect::Any, write(&Incarnation { v: Version, uid }))
 }
 
-/// Where the subscription stands in the partition: how far it has read where that differs from the router, and what
-/// is not settled. `starts` is slot 0 where that is another slot.
-pub(super) fn load(
-    journal: &Journal,
-    starts: Option<&dyn SlotHandle>,
-    uid: u64,
-    partition: &Partition,
-) -> Result<(Option<Position>, Checkpoint)> {
+/// Where it stands where subscriptions begin.
+#[derive(Clone, Copy)]
+pub(super) struct Starts<'a> {
+    pub(super) slot0: &'a dyn SlotHandle,
+    /// Slot 0 is the slot of all partitions.
+    pub(super) only_slot: bool,
+}
+
+/// Where a subscription stands in a partition.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// How far it has read, where that differs from the router.
+    pub(super) read: Option<Position>,
+    /// It has read nothing yet and begins with the first event, at that position at the earliest.
+    pub(super) first: bool,
+    /// What is not settled.
+    pub(super) progress: Checkpoint,
+}
+
+/// Where the subscription stands in the partition.
+pub(super) fn load(journal: &Journal, starts: Starts<'_>, uid: u64, partition: &Partition) -> Result<Loaded> {
     let key = partition_key(EXCEPTION, Some(uid), partition);
     let mut checkpoint = Checkpoint::default();
-    let mut read_to = None;
+    let (mut read_to, mut first) = (None, false);
     if let Some(head) = journal.get(key.as_bytes()) {
         let exception: Exception = read(key.as_bytes(), &head.value)?;
-        read_to = Some(Position(exception.read));
+        (read_to, first) = (Some(Position(exception.read)), exception.first);
         checkpoint.open = exception.open.iter().flat_map(|(first, last)| (*first..=*last).map(Position)).collect();
     }
-    let key = partition_key(START, Some(uid), partition);
-    if let Some(head) = starts.and_then(|slot| slot.get(key.as_bytes()))
-        && head.revision > catalogue(journal)?
+    if let Some((revision, start)) = start_in(starts, uid, partition)?
+        && revision > catalogue(journal)?
     {
-        read_to = Some(Position(read::<Routed>(key.as_bytes(), &head.value)?.position));
+        (read_to, first) = (Some(start.unwrap_or(Position::ZERO)), start.is_none());
         checkpoint.open = Vec::new();
     }
     let prefix = format!("{}/", partition_key(PARKED, Some(uid), partition));
@@ -232,7 +261,7 @@ pub(super) fn load(
             paused: parked.paused,
         });
     }
-    Ok((read_to, checkpoint))
+    Ok(Loaded { read: read_to, first, progress: checkpoint })
 }
 
 /// The dead letters of a subscription in one partition that were dealt with.
@@ -255,35 +284,44 @@ pub(super) fn put_parked(command: Command, uid: u64, partition: &Partition, posi
     })
 }
 
-/// Adds to a command for slot 0 that the subscription begins at that position. `only_slot` where that is the only slot.
-pub(super) fn put_start(
-    command: Command,
-    only_slot: bool,
-    uid: u64,
-    partition: &Partition,
-    position: Position,
-) -> Command {
-    let start = Routed { v: Version, position: position.0 };
-    let command = if only_slot {
-        let exception = Exception { v: Version, read: position.0, open: Vec::new() };
-        command.put(partition_key(EXCEPTION, Some(uid), partition), Expect::Any, write(&exception))
-    } else {
-        command
-    };
-    command.put(partition_key(START, Some(uid), partition), Expect::Any, write(&start))
+/// Adds to a command for slot 0 where the subscription begins in the partitions of a topic: at those positions, one for each,
+/// or where there are none at the first event.
+pub(super) fn put_starts(command: Command, uid: u64, topic: &TopicName, positions: Option<&[Position]>) -> Command {
+    let positions = positions.map(|positions| positions.iter().map(|position| position.0).collect());
+    command.put(format!("{STARTS}{uid:016x}/{topic}"), Expect::Any, write(&Begun { v: Version, positions }))
+}
+
+/// Where the subscription begins in the partition by what slot 0 says, with the revision of that; no position for the first
+/// event.
+fn start_in(starts: Starts<'_>, uid: u64, partition: &Partition) -> Result<Option<(u64, Option<Position>)>> {
+    let key = format!("{STARTS}{uid:016x}/{}", partition.topic);
+    if let Some(head) = starts.slot0.get(key.as_bytes()) {
+        let begun: Begun = read(key.as_bytes(), &head.value)?;
+        let Some(positions) = begun.positions else { return Ok(Some((head.revision, None))) };
+        let position = positions.get(partition.number as usize).ok_or_else(|| {
+            let number = partition.number;
+            Error::new(ErrorKind::DataLoss, format!("the journal's entry {key} says nothing of partition {number}"))
+        })?;
+        return Ok(Some((head.revision, Some(Position(*position)))));
+    }
+    if starts.only_slot {
+        return Ok(None);
+    }
+    let key = partition_key(START, Some(uid), partition);
+    let Some(head) = starts.slot0.get(key.as_bytes()) else { return Ok(None) };
+    let start: Routed = read(key.as_bytes(), &head.value)?;
+    Ok(Some((head.revision, Some(Position(start.position)))))
 }
 
 /// Where the subscription began to read the partition, as slot 0 says.
-pub(super) fn start(slot: &dyn SlotHandle, uid: u64, partition: &Partition) -> Result<Position> {
-    let key = partition_key(START, Some(uid), partition);
-    slot.get(key.as_bytes()).map_or(Ok(Position::ZERO), |head| {
-        read::<Routed>(key.as_bytes(), &head.value).map(|start| Position(start.position))
-    })
+pub(super) fn start(slot0: &dyn SlotHandle, uid: u64, partition: &Partition) -> Result<Position> {
+    let start = start_in(Starts { slot0, only_slot: false }, uid, partition)?;
+    Ok(start.and_then(|(_, position)| position).unwrap_or(Position::ZERO))
 }
 
 /// Every key that speaks of a subscription.
 pub(super) fn keys_of_subscription(journal: &dyn SlotHandle, uid: u64) -> Vec<Bytes> {
-    [EXCEPTION, PARKED, DEAD, START]
+    [EXCEPTION, PARKED, DEAD, STARTS, START]
         .iter()
         .flat_map(|prefix| journal.scan(format!("{prefix}{uid:016x}/").as_bytes()))
         .map(|(key, _, _)| key)
@@ -293,7 +331,7 @@ pub(super) fn keys_of_subscription(journal: &dyn SlotHandle, uid: u64) -> Vec<By
 /// Every key that speaks of a subscription that does not exist.
 pub(super) fn keys_of_none(journal: &dyn SlotHandle, exists: impl Fn(u64) -> bool) -> Vec<Bytes> {
     let mut keys = Vec::new();
-    for prefix in [EXCEPTION, PARKED, DEAD, START] {
+    for prefix in [EXCEPTION, PARKED, DEAD, STARTS, START] {
         for (key, _, _) in journal.scan(prefix.as_bytes()) {
             let digits = key.get(prefix.len()..prefix.len() + 16).and_then(|digits| std::str::from_utf8(digits).ok());
             let uid = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
@@ -311,12 +349,12 @@ pub(super) fn keys_of_topic(journal: &dyn SlotHandle, topic: &str) -> Vec<Bytes>
         journal.scan(format!("{ROUTED}{topic}/").as_bytes()).into_iter().map(|(key, _, _)| key).collect();
     // Last, so that what is left of a deletion that did not come to its end is known to be of that topic.
     let incarnation = Bytes::from(format!("{INCARNATION}{topic}"));
-    for prefix in [EXCEPTION, PARKED, DEAD, START] {
+    for prefix in [EXCEPTION, PARKED, DEAD, STARTS, START] {
         for (key, _, _) in journal.scan(prefix.as_bytes()) {
             let of_topic = key
                 .get(prefix.len() + 17..)
                 .and_then(|rest| rest.strip_prefix(topic.as_bytes()))
-                .is_some_and(|rest| rest.first() == Some(&b'/'));
+                .is_some_and(|rest| rest.first().is_none_or(|next| *next == b'/'));
             if of_topic {
                 keys.push(key);
             }
@@ -352,6 +390,8 @@ pub(super) struct Draft {
     parked: BTreeMap<Bytes, Bytes>,
     exceptions: BTreeMap<Bytes, Bytes>,
     routed: BTreeMap<Bytes, Bytes>,
+    /// It says everything of the slot.
+    whole: bool,
     /// Subscription and partition, as they stand in keys: of these it says everything, and of others nothing.
     told: HashSet<String>,
     /// The subscriptions that exist.
@@ -359,12 +399,31 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// An empty draft, for a catalogue with those subscriptions.
-    pub(super) fn new(alive: impl IntoIterator<Item = u64>) -> Self {
-        Self { alive: alive.into_iter().collect(), ..Self::default() }
+    /// An empty draft, which is to say something of the `whole` slot or of parts of it, for a catalogue with those
+    /// subscriptions.
+    pub(super) fn new(whole: bool, alive: impl IntoIterator<Item = u64>) -> Self {
+        Self { whole, alive: alive.into_iter().collect(), ..Self::default() }
     }
 
-    /// Says how far the catalogue is taken into account; not said in the only slot.
+    /// What the journal holds of what the draft speaks of.
+    fn there(&self, journal: &Journal) -> HashMap<Bytes, Bytes> {
+        if self.whole {
+            let kinds = [INCARNATION, PARKED, EXCEPTION, ROUTED, CATALOGUE];
+            let all = kinds.iter().flat_map(|prefix| journal.scan(prefix.as_bytes()));
+            return all.map(|(key, _, value)| (key, value)).collect();
+        }
+        let exceptions = self.told.iter().map(|place| Bytes::from(format!("{EXCEPTION}{place}")));
+        let others = [&self.incarnations, &self.routed, &self.catalogue].into_iter().flat_map(BTreeMap::keys).cloned();
+        let mut there: HashMap<Bytes, Bytes> =
+            exceptions.chain(others).filter_map(|key| Some((key.clone(), journal.get(&key)?.value))).collect();
+        for place in &self.told {
+            let parked = journal.scan(format!("{PARKED}{place}/").as_bytes());
+            there.extend(parked.into_iter().map(|(key, _, value)| (key, value)));
+        }
+        there
+    }
+
+    /// Says how far the catalogue is taken into account.
     pub(super) fn followed(&mut self, revision: u64) {
         self.catalogue.insert(CATALOGUE.into(), write(&Followed { v: Version, revision }));
     }
@@ -393,11 +452,11 @@ impl Draft {
     }
 
     pub(super) fn subscription(&mut self, uid: u64, standing: &Standing) {
-        let Standing { partition, read, routed, progress: checkpoint } = standing;
+        let Standing { partition, read, first, routed, progress: checkpoint } = standing;
         self.told.insert(partition_key("", Some(uid), partition));
         if read.is_some() || !checkpoint.open.is_empty() {
             let open = merge(checkpoint.open.iter().map(|position| (position.0, position.0)).collect());
-            let exception = Exception { v: Version, read: read.unwrap_or(*routed).0, open };
+            let exception = Exception { v: Version, read: read.unwrap_or(*routed).0, open, first: *first };
             self.exceptions.insert(partition_key(EXCEPTION, Some(uid), partition).into(), write(&exception));
         }
         for parked in &checkpoint.parked {
@@ -425,11 +484,7 @@ pub(super) async fn commit(journal: &Journal, draft: &Draft) -> std::result::Res
 
 /// What is to be written, in an order that may end after any of them.
 fn commands(journal: &Journal, draft: &Draft) -> Vec<Command> {
-    let there: HashMap<Bytes, Bytes> = [INCARNATION, PARKED, EXCEPTION, ROUTED, CATALOGUE]
-        .iter()
-        .flat_map(|prefix| journal.scan(prefix.as_bytes()))
-        .map(|(key, _, value)| (key, value))
-        .collect();
+    let there = draft.there(journal);
     let parts = [&draft.incarnations, &draft.parked, &draft.exceptions, &draft.routed, &draft.catalogue];
     let puts = parts
         .into_iter()
@@ -484,9 +539,17 @@ mod tests {
 
     #[test]
     fn stored_values_are_the_documented_ones_and_unknown_ones_are_refused() {
-        let exception = Exception { v: Version, read: 7, open: vec![(1, 3)] };
+        let exception = Exception { v: Version, read: 7, open: vec![(1, 3)], first: false };
         let text = String::from_utf8(write(&exception).to_vec()).unwrap();
-        assert_eq!(text, r#"{"v":1,"read":7,"open":[[1,3]]}"#);
+        assert_eq!(text, r#"{"v":1,"read":7,"open":[[1,3]]}"#, "as versions wrote it that knew no `first`");
+        assert_eq!(read::<Exception>(b"k", text.as_bytes()).unwrap(), exception);
+        let first = Exception { first: true, ..exception };
+        assert_eq!(write(&first), r#"{"v":1,"read":7,"open":[[1,3]],"first":true}"#.as_bytes());
+        for (positions, text) in [(None, r#"{"v":1}"#), (Some(vec![5, 0]), r#"{"v":1,"positions":[5,0]}"#)] {
+            let begun = Begun { v: Version, positions };
+            assert_eq!(write(&begun), text.as_bytes());
+            assert_eq!(read::<Begun>(b"k", text.as_bytes()).unwrap(), begun);
+        }
         let parked = ParkedLane { v: Version, head: 7, attempts: 2, first: 10, due: 20, paused: false };
         let text = r#"{"v":1,"head":7,"attempts":2,"first":10,"due":20}"#;
         assert_eq!(write(&parked), text.as_bytes(), "as versions wrote it that knew no paused lanes");

@@ -16,6 +16,7 @@ use tidegate_schemas::{Event, limits};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::marks::{Mark, Marked};
 use super::owned::Owned;
 use super::progress::{Checkpoint, Choice, LaneKey, Loads, Offered, Progress, Queued, Taken};
 use crate::budget::{Account, Budget};
@@ -57,17 +58,36 @@ pub(crate) enum Feed {
     Own(Position),
 }
 
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// There.
+    At(Position),
+    /// With the first event that is there, at that position at the earliest.
+    First(Position),
+}
+
 #[derive(Debug)]
 struct Entry {
     partition: Partition,
     /// The ownership that it belongs to.
     owned: Arc<Owned>,
+    mark: Arc<Mark>,
     /// Told apart by this from what stood at its place before.
     ticket: u64,
     key_from: KeyFrom,
     progress: Progress,
     feed: Feed,
+    /// Nothing was read yet, and it begins with the first event that is there then.
+    first: bool,
     /// A dead-letter topic, of which only single events are read that were asked for.
+    redrive_only: bool,
+}
+
+/// What an entry is besides one of a partition.
+#[derive(Clone, Copy)]
+struct Kind {
+    first: bool,
     redrive_only: bool,
 }
 
@@ -103,6 +123,8 @@ struct State {
     /// Partitions by their place; a place is taken again when its partition has gone.
     entries: Vec<Option<Entry>>,
     by_partition: HashMap<Partition, usize>,
+    /// Places that are free.
+    free: Vec<usize>,
     tickets: u64,
     /// The entry that is asked first for the next delivery, so that no partition waits for another.
     turn: usize,
@@ -168,6 +190,8 @@ pub(crate) struct Standing {
     pub(crate) partition: Partition,
     /// How far it was read, where that is not as far as it was routed.
     pub(crate) read: Option<Position>,
+    /// Nothing was read, and it begins with the first event.
+    pub(crate) first: bool,
     pub(crate) routed: Position,
     pub(crate) progress: Checkpoint,
 }
@@ -221,6 +245,7 @@ impl Core {
                 subscription,
                 entries: Vec::new(),
                 by_partition: HashMap::new(),
+                free: Vec::new(),
                 tickets: 0,
                 turn: 0,
                 in_flight: 0,
@@ -282,17 +307,22 @@ impl Core {
         matches_all(&self.subscription().spec.filters, event)
     }
 
-    /// Adds a partition, to be read from where its checkpoint says. Gives whether it was not there.
+    /// Adds a partition, to be read from where its checkpoint says. Gives whether it was not there. [`Core::added`] is to be
+    /// called afterwards.
     pub(crate) fn add(
         &self,
         owned: &Arc<Owned>,
         partition: Partition,
         key_from: KeyFrom,
-        (read, checkpoint): (Position, Checkpoint),
+        (begin, checkpoint): (Begin, Checkpoint),
     ) -> bool {
+        let (read, first) = match begin {
+            Begin::At(read) => (read, false),
+            Begin::First(read) => (read, true),
+        };
         let from = Progress::resume_from(read, &checkpoint);
         let progress = Progress::restore(read, checkpoint);
-        self.insert(owned, partition, (key_from, progress, Feed::Own(from), false))
+        self.insert(owned, partition, (key_from, progress, Feed::Own(from), Kind { first, redrive_only: false }))
     }
 
     /// Whether it has a partition.
@@ -303,33 +333,41 @@ impl Core {
     /// Adds a partition of a dead-letter topic, of which nothing is read but what is redriven.
     pub(crate) fn add_redrive(&self, owned: &Arc<Owned>, partition: Partition, checkpoint: Checkpoint) -> bool {
         let progress = Progress::restore(Position::ZERO, checkpoint);
-        self.insert(owned, partition, (KeyFrom::PartitionKey, progress, Feed::Router(Position::ZERO), true))
+        let kind = Kind { first: false, redrive_only: true };
+        self.insert(owned, partition, (KeyFrom::PartitionKey, progress, Feed::Router(Position::ZERO), kind))
     }
 
     fn insert(
         &self,
         owned: &Arc<Owned>,
         partition: Partition,
-        (key_from, progress, feed, redrive_only): (KeyFrom, Progress, Feed, bool),
+        (key_from, progress, feed, Kind { first, redrive_only }): (KeyFrom, Progress, Feed, Kind),
     ) -> bool {
         let mut state = self.state.lock();
         if state.by_partition.contains_key(&partition) {
             return false;
         }
         state.tickets += 1;
-        let (owned, ticket) = (Arc::clone(owned), state.tickets);
-        let entry = Entry { partition: partition.clone(), owned, ticket, key_from, progress, feed, redrive_only };
-        let index = state.entries.iter().position(Option::is_none).unwrap_or(state.entries.len());
-        if index == state.entries.len() {
-            state.entries.push(Some(entry));
-        } else {
+        let (owned, ticket, mark) = (Arc::clone(owned), state.tickets, owned.marks.of(&partition));
+        let entry =
+            Entry { partition: partition.clone(), owned, mark, ticket, key_from, progress, feed, first, redrive_only };
+        entry.mark();
+        let index = if let Some(index) = state.free.pop() {
             state.entries[index] = Some(entry);
-        }
+            index
+        } else {
+            state.entries.push(Some(entry));
+            state.entries.len() - 1
+        };
         state.by_partition.insert(partition, index);
-        drop(state);
+        true
+    }
+
+    /// Partitions were added: there may be something to read, and to go out. Told once for all of them, because whoever hears
+    /// it looks at every partition.
+    pub(crate) fn added(&self) {
         self.feed.notify_one();
         self.ready.notify_one();
-        true
     }
 
     /// Takes an event in from the router or from the own reader. `Full` from the router ends its feeding.
@@ -376,7 +414,13 @@ impl Core {
         self.with(site, |entry| {
             entry.progress.reached(position);
             entry.feed = Feed::Own(position);
+            entry.first = false;
         });
+    }
+
+    /// Whether it has read nothing there yet and begins with whatever event is the first.
+    pub(crate) fn begins_first(&self, partition: &Partition) -> bool {
+        self.state.lock().entry(partition).is_some_and(|entry| entry.first)
     }
 
     /// The router feeds the partition from now on; not where the subscription has ended or the topic is gone.
@@ -388,6 +432,7 @@ impl Core {
         let Some(entry) = state.entry_at(site) else { return false };
         entry.progress.reached(position);
         entry.feed = Feed::Router(position);
+        entry.first = false;
         true
     }
 
@@ -505,6 +550,7 @@ impl Core {
                 continue;
             }
             let Some(taken) = entry.progress.take(choice) else { continue };
+            entry.mark();
             let is_retry = taken.attempts > 0;
             let room = matches!(entry.feed, Feed::Own(_)) && entry.progress.has_room() || entry.progress.has_due(now);
             entry.owned.goes_out();
@@ -569,6 +615,7 @@ impl Core {
         // What belonged to an ownership that is over, or to a topic that is gone, is settled without effect.
         if let Some(entry) = state.entries[outgoing.entry].as_mut().filter(|entry| entry.ticket == outgoing.ticket) {
             change(&mut entry.progress, outgoing.taken);
+            entry.mark();
         }
         drop(state);
         outgoing.owned.came_back();
@@ -598,9 +645,14 @@ impl Core {
         self.feed.notify_one();
     }
 
-    /// Each partition of an ownership with how far it was read and what must outlive the process. `routed` says how far a
-    /// partition was routed, asked before this is called.
-    pub(crate) fn checkpoint(&self, owned: &Arc<Owned>, routed: impl Fn(&Partition) -> Position) -> Vec<Standing> {
+    /// Each partition of an ownership, or each of those that are `marked`, with how far it was read and what must outlive the
+    /// process. `routed` says how far a partition was routed, asked before this is called.
+    pub(crate) fn checkpoint(
+        &self,
+        owned: &Arc<Owned>,
+        marked: &Marked,
+        routed: impl Fn(&Partition) -> Position,
+    ) -> Vec<Standing> {
         let state = self.state.lock();
         let standing = |entry: &Entry| {
             let routed = routed(&entry.partition);
@@ -616,12 +668,16 @@ impl Core {
             Standing {
                 partition: entry.partition.clone(),
                 read: Some(read).filter(|read| *read != routed && !entry.redrive_only),
+                first: entry.first,
                 routed,
                 progress,
             }
         };
         let belongs = |entry: &&Entry| Arc::ptr_eq(&entry.owned, owned);
-        state.entries.iter().flatten().filter(belongs).map(standing).collect()
+        if marked.whole {
+            return state.entries.iter().flatten().filter(belongs).map(standing).collect();
+        }
+        marked.partitions().filter_map(|partition| state.entry(partition)).filter(belongs).map(standing).collect()
     }
 
     /// How it stands.
@@ -719,15 +775,21 @@ impl Core {
     fn forget(&self, gone: impl Fn(&Entry) -> bool) {
         let mut state = self.state.lock();
         let state = &mut *state;
-        for place in &mut state.entries {
+        for (index, place) in state.entries.iter_mut().enumerate() {
             if let Some(entry) = place.take_if(|entry| gone(entry)) {
                 state.by_partition.remove(&entry.partition);
+                state.free.push(index);
             }
         }
     }
 }
 
 impl Entry {
+    /// What a checkpoint says of it may have changed. To be called under the lock of the state.
+    fn mark(&self) {
+        self.owned.marks.set(&self.mark);
+    }
+
     fn site(&self) -> Site {
         Site { partition: self.partition.clone(), ticket: self.ticket }
     }
@@ -750,7 +812,10 @@ impl State {
 
     fn entry_mut(&mut self, partition: &Partition) -> Option<&mut Entry> {
         let index = *self.by_partition.get(partition)?;
-        self.entries[index].as_mut()
+        let entry = self.entries[index].as_mut();
+        // Whoever asks for it changes it.
+        entry.iter().for_each(|entry| entry.mark());
+        entry
     }
 }
 

@@ -17,12 +17,14 @@ use tracing::warn;
 
 use super::Shared;
 use super::checkpoint::{self, Draft};
-use super::core::{Depth, Gate};
+use super::core::{Depth, Gate, Partition};
 use super::delivery::Consumer;
 use super::feeder;
+use super::marks::Marked;
 use super::observe::Observer;
 use super::owned::Owned;
-use super::router::Routing;
+use super::retention::Look;
+use super::router::{Router, Routing};
 use crate::catalogue::Catalogue;
 use crate::environment::Environment;
 use crate::error::Result;
@@ -88,6 +90,8 @@ pub struct Consume {
     pub(super) followed: AtomicU64,
     /// The topics that something runs for may be there for, with their uids.
     pub(super) topics: Mutex<HashMap<ByteString, u64>>,
+    /// What was found when topics were last looked at for events that are to go.
+    pub(super) looks: Mutex<HashMap<Partition, Look>>,
     /// Tells that what runs was brought to the catalogue.
     pub(super) changed: watch::Sender<u64>,
     /// Held while subscriptions or topics change and while all checkpoints are taken.
@@ -123,6 +127,7 @@ impl Consume {
             unreconciled: AtomicBool::new(false),
             followed: AtomicU64::new(0),
             topics: Mutex::default(),
+            looks: Mutex::default(),
             changed: watch::Sender::new(0),
             changing: tokio::sync::Mutex::new(()),
         });
@@ -241,20 +246,33 @@ impl Consume {
         if owned.is_over() {
             return Ok(());
         }
-        checkpoint::commit(&owned.journal, &self.draft(owned)).await
+        // Before the marks are taken: what a change brought is marked before it counts as followed.
+        let followed = owned.followed();
+        let mut marked = Unwritten { owned, marked: owned.marks.take() };
+        if marked.marked.is_empty() {
+            return Ok(());
+        }
+        checkpoint::commit(&owned.journal, &self.draft(owned, &marked.marked, followed)).await?;
+        marked.marked = Marked::default();
+        Ok(())
     }
 
-    /// How a slot stands now. Routed positions are taken first: what a subscription is found to hold afterwards can only be
-    /// more.
-    fn draft(&self, owned: &Arc<Owned>) -> Draft {
+    /// How what is marked of a slot stands now. Routed positions are taken first: what a subscription is found to hold
+    /// afterwards can only be more.
+    fn draft(&self, owned: &Arc<Owned>, marked: &Marked, followed: u64) -> Draft {
         let _standing = owned.standing.lock();
-        // Before the view is taken: what a change brings is written only after it is followed.
-        let followed = owned.followed();
-        let routers: Vec<_> =
-            self.shared.routers.lock().values().filter(|router| Arc::ptr_eq(&router.owned, owned)).cloned().collect();
+        let here = |router: &&Arc<Router>| Arc::ptr_eq(&router.owned, owned);
+        let routers: Vec<Arc<Router>> = {
+            let routers = self.shared.routers.lock();
+            if marked.whole {
+                routers.values().filter(here).cloned().collect()
+            } else {
+                marked.partitions().filter_map(|partition| routers.get(partition)).filter(here).cloned().collect()
+            }
+        };
         let cores: Vec<_> = self.shared.cores.lock().values().cloned().collect();
         let view = self.shared.catalogue.view().clone();
-        let mut draft = Draft::new(view.subscriptions.values().map(|subscription| subscription.uid));
+        let mut draft = Draft::new(marked.whole, view.subscriptions.values().map(|subscription| subscription.uid));
         let mut topics: HashSet<TopicName> = HashSet::new();
         let mut routed = HashMap::new();
         for router in routers {
@@ -264,15 +282,17 @@ impl Consume {
             routed.insert(router.partition.clone(), position);
         }
         for core in cores {
-            for standing in core.checkpoint(owned, |partition| routed.get(partition).copied().unwrap_or_default()) {
+            for standing in
+                core.checkpoint(owned, marked, |partition| routed.get(partition).copied().unwrap_or_default())
+            {
                 if !standing.progress.parked.is_empty() {
                     topics.insert(standing.partition.topic.clone());
                 }
                 draft.subscription(core.uid, &standing);
             }
         }
+        draft.followed(followed);
         if self.shared.slots > 1 {
-            draft.followed(followed);
             let known = self.topics.lock();
             for topic in topics {
                 if let Some(uid) = known.get(topic.as_byte_string()) {
@@ -293,5 +313,17 @@ impl Consume {
         for owned in self.shared.owned_all() {
             owned.index.finish().await;
         }
+    }
+}
+
+/// What is marked until it is written: given back where a checkpoint fails, or is given up in the middle.
+struct Unwritten<'a> {
+    owned: &'a Owned,
+    marked: Marked,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        self.owned.marks.give_back(std::mem::take(&mut self.marked));
     }
 }

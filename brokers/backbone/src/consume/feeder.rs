@@ -93,6 +93,12 @@ pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semap
                 if core.key_from(&site).is_none() {
                     continue;
                 }
+                if let ErrorKind::PositionLost { earliest } = error.kind()
+                    && core.begins_first(partition)
+                {
+                    core.read_to(site.as_ref(), *earliest);
+                    continue;
+                }
                 failed = true;
                 if let ErrorKind::PositionLost { earliest } = error.kind() {
                     warn!(subscription = %core.subscription().spec.name, topic = %partition.topic, %from, to = %earliest,

@@ -1,8 +1,11 @@
 //! How far a subscription is behind its topics.
 
+use futures_util::stream::{self, StreamExt as _};
+use tidegate_schemas::limits;
+
 use super::engine::Consume;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{LogId, Position};
+use crate::log::{BoxFuture, LogId, Position};
 
 /// How far a subscription is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,28 +23,37 @@ impl Consume {
         let core = self.shared.cores.lock().get(&uid).cloned();
         let Some(core) = core else { return Ok(None) };
         let routed = |partition: &_| self.shared.router(partition).map_or(Position::ZERO, |router| router.peek());
+        let asked: Vec<BoxFuture<'_, Result<Lag>>> = core
+            .oldest(routed)
+            .into_iter()
+            .map(|(partition, oldest)| Box::pin(self.lag_of(partition.log(), oldest)) as BoxFuture<'_, _>)
+            .collect();
         let mut lag = Lag::default();
-        for (partition, oldest) in core.oldest(routed) {
-            let id = partition.log();
-            let info = match self.shared.log.info(&id).await {
-                Ok(info) => info,
-                // The topic was deleted meanwhile.
-                Err(error) if *error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            let oldest = oldest.max(info.begin);
-            if oldest >= info.end {
-                continue;
-            }
-            lag.events += match self.shared.log.count(&id, oldest).await {
-                Err(error) if *error.kind() == ErrorKind::NotFound => continue,
-                counted => counted?,
-            };
-            if let Some(at) = self.appended_at(&id, oldest).await? {
-                lag.oldest_appended_at = Some(lag.oldest_appended_at.map_or(at, |known| known.min(at)));
-            }
+        let mut parts = stream::iter(asked).buffer_unordered(limits::BROKER_QUESTIONS);
+        while let Some(part) = parts.next().await {
+            let part = part?;
+            lag.events += part.events;
+            lag.oldest_appended_at = lag.oldest_appended_at.into_iter().chain(part.oldest_appended_at).min();
         }
         Ok(Some(lag))
+    }
+
+    /// How far one is behind that has settled everything before that position; nothing where the topic was deleted meanwhile.
+    async fn lag_of(&self, id: LogId, oldest: Position) -> Result<Lag> {
+        let info = match self.shared.log.info(&id).await {
+            Ok(info) => info,
+            Err(error) if *error.kind() == ErrorKind::NotFound => return Ok(Lag::default()),
+            Err(error) => return Err(error),
+        };
+        let oldest = oldest.max(info.begin);
+        if oldest >= info.end {
+            return Ok(Lag::default());
+        }
+        let events = match self.shared.log.count(&id, oldest).await {
+            Err(error) if *error.kind() == ErrorKind::NotFound => return Ok(Lag::default()),
+            counted => counted?,
+        };
+        Ok(Lag { events, oldest_appended_at: self.appended_at(&id, oldest).await? })
     }
 
     /// Events between what a subscription has read and what is routed, in the partitions that are delivered here.
@@ -65,7 +77,8 @@ impl Consume {
         Ok(all.saturating_sub(self.shared.log.count(id, until).await?).min(span))
     }
 
-    async fn appended_at(&self, id: &LogId, position: Position) -> Result<Option<u64>> {
+    /// When the first record from a position on was stored; nothing where there is none any more.
+    pub(super) async fn appended_at(&self, id: &LogId, position: Position) -> Result<Option<u64>> {
         let first = async {
             let batch = self.shared.log.tail(id, position).await?.next(1).await?;
             Ok::<_, Error>(batch.records.first().map(|stored| stored.appended_at))

@@ -31,6 +31,7 @@ mod index;
 mod keys;
 mod lag;
 mod letters;
+mod marks;
 mod observe;
 mod others;
 mod outcomes;
@@ -42,8 +43,11 @@ mod reconcile;
 mod retention;
 mod router;
 mod slots;
+mod starts;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_many;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,8 +61,8 @@ use tidegate_schemas::Event;
 use crate::catalogue::{Catalogue, ChangeError, Origin, Retention, Subscription, Topic, TopicSpec, foreign_topic};
 use crate::environment::Environment;
 use crate::log::{LogId, PartitionLog};
+use crate::slot::Command;
 use crate::slot::placement::slot_of;
-use crate::slot::{Command, SlotHandle};
 
 pub use self::dead_letter::{ATTRIBUTE as DEAD_LETTER_ATTRIBUTE, Cause, Reason, open as open_dead_letter};
 pub use self::delivery::{Attempt, Consumer, Delivery};
@@ -72,11 +76,13 @@ pub use self::letters::{
 pub use self::observe::{Observer, Silent};
 pub use self::others::{Owners, SERVICE, Whole};
 pub use self::outcomes::{Ending, Outcome, decode as decode_outcomes};
+pub use self::starts::Moment;
 pub use crate::catalogue::Start;
 
 pub use self::passport::{Coverage, Fate, Letter, Passport, Passports, Place, State};
 pub use self::plan::{Example, Looked, Prediction, Question, Sample, Tally};
 
+use self::checkpoint::Starts;
 use self::core::{Core, Partition};
 use self::others::Peers;
 use self::owned::Owned;
@@ -114,9 +120,9 @@ impl Shared {
         self.owned.lock().values().cloned().collect()
     }
 
-    /// Where starts stand, unless that is the slot itself.
-    fn starts(&self) -> Option<&dyn SlotHandle> {
-        (self.slots > 1).then(|| self.catalogue.slot().as_ref())
+    /// Where it stands where subscriptions begin.
+    fn starts(&self) -> Starts<'_> {
+        Starts { slot0: self.catalogue.slot().as_ref(), only_slot: self.slots == 1 }
     }
 
     /// What a slot is to say of a topic that its keys name; nothing in the only slot.

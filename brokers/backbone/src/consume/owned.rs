@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checkpoint;
 use super::index::Index;
+use super::marks::Marks;
 use super::observe::Observer;
 use super::outcomes::Outcomes;
 use crate::catalogue::Catalogue;
@@ -28,6 +29,8 @@ pub(super) struct Owned {
     pub(super) standing: Mutex<()>,
     /// Held while a checkpoint is written, so that an older one never follows a newer.
     pub(super) writing: tokio::sync::Mutex<()>,
+    /// What the next checkpoint is to look at.
+    pub(super) marks: Marks,
     /// Nobody else can own it.
     alone: bool,
     /// Up to which revision of the catalogue everything of it runs.
@@ -60,6 +63,7 @@ impl Owned {
             index,
             standing: Mutex::new(()),
             writing: tokio::sync::Mutex::new(()),
+            marks: Marks::default(),
             alone: slots == 1,
             followed: AtomicU64::new(followed),
             closing: AtomicBool::new(false),
@@ -98,7 +102,9 @@ impl Owned {
     }
 
     pub(super) fn has_followed(&self, revision: u64) {
-        self.followed.fetch_max(revision, Ordering::AcqRel);
+        if self.followed.fetch_max(revision, Ordering::AcqRel) < revision {
+            self.marks.set_all();
+        }
     }
 
     /// Nothing more is to be handed out.

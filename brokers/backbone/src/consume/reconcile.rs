@@ -7,11 +7,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytestring::ByteString;
+use futures_util::stream::{self, StreamExt as _};
 use tidegate_routing::{Filter, Matcher, SubscriptionId, TopicName};
+use tidegate_schemas::limits;
 use tracing::{info, warn};
 
-use super::checkpoint;
-use super::core::{Core, Partition};
+use super::checkpoint::{self, Loaded};
+use super::core::{Begin, Core, Partition};
 use super::engine::Consume;
 use super::feeder;
 use super::owned::Owned;
@@ -19,7 +21,7 @@ use super::progress::Checkpoint;
 use super::router::{Router, Routing};
 use crate::catalogue::{Subscription, SubscriptionSpec, Topic, View};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{LogSpec, Position};
+use crate::log::{LogInfo, LogSpec, PartitionLog, Position};
 use crate::slot::placement::slot_of;
 
 /// Beyond the time of an attempt, how long it may take to come back.
@@ -44,13 +46,31 @@ impl Consume {
             self.shared.environment.spawn(feeder::run(Arc::clone(&self.shared), core, Arc::clone(&self.readers)));
         }
         let readers = self.readers(&view);
-        let mut failed = HashSet::new();
-        for topic in view.topics.values() {
-            let outcome = self.open_topic(topic, &readers, &mut failed).await;
-            if let Err(error) = &outcome {
+        let (mut failed, mut told) = (HashSet::new(), HashSet::new());
+        let openings: Vec<Opening> = view.topics.values().flat_map(|topic| self.openings(topic, &readers)).collect();
+        let opens = !openings.is_empty();
+        let asked: Vec<_> = openings
+            .iter()
+            .filter(|opening| self.lacks_router(opening))
+            .map(|opening| ends_of(Arc::clone(&self.shared.log), opening.partition.clone(), Arc::clone(&opening.topic)))
+            .collect();
+        let mut known: HashMap<Partition, Result<LogInfo>> =
+            stream::iter(asked).buffer_unordered(limits::BROKER_QUESTIONS).collect().await;
+        for opening in openings {
+            let topic = Arc::clone(&opening.topic);
+            let (slot, outcome) = (opening.owned.slot(), self.open_partition(opening, &mut known));
+            if outcome.is_err() {
+                failed.insert(slot);
+            }
+            if let Err(error) = &outcome
+                && told.insert(topic.uid)
+            {
                 warn!(topic = %topic.spec.name, %error, "a topic cannot be read; trying again");
             }
             first = first.and(outcome);
+        }
+        if opens {
+            readers.iter().for_each(|(core, _)| core.added());
         }
         // A checkpoint of a slot that lacks a partition must not say that this revision is taken into account: where
         // subscriptions start in that partition would be forgotten.
@@ -214,6 +234,7 @@ impl Consume {
             });
         }
         for owned in self.shared.owned_all() {
+            gone.iter().for_each(|name| owned.marks.forget_topic(name));
             let mut names: HashSet<String> = gone.iter().map(ToString::to_string).collect();
             names.extend(
                 checkpoint::incarnations(&owned.journal)?
@@ -235,13 +256,8 @@ impl Consume {
         Ok(())
     }
 
-    /// Gives subscriptions those partitions of a topic that are owned here, and the partitions their routers.
-    async fn open_topic(
-        &self,
-        topic: &Topic,
-        readers: &[(Arc<Core>, Matcher)],
-        failed: &mut HashSet<u32>,
-    ) -> Result<()> {
+    /// The partitions of a topic that are owned here and that subscriptions lack.
+    fn openings(&self, topic: &Arc<Topic>, readers: &[(Arc<Core>, Matcher)]) -> Vec<Opening> {
         let name = &topic.spec.name;
         let reads: Vec<&Arc<Core>> =
             readers.iter().filter(|(_, matcher)| matcher.reads(name)).map(|(core, _)| core).collect();
@@ -252,9 +268,9 @@ impl Consume {
             .collect();
         self.topics.lock().insert(name.as_byte_string().clone(), topic.uid);
         if reads.is_empty() && letters.is_empty() {
-            return Ok(());
+            return Vec::new();
         }
-        let mut first = Ok(());
+        let mut openings = Vec::new();
         for number in 0..topic.spec.partitions {
             let Some(owned) = self.shared.owned(slot_of(name.as_str(), number, self.shared.slots)) else { continue };
             let partition = Partition { topic: name.clone(), number };
@@ -266,33 +282,30 @@ impl Consume {
             };
             let (reads, letters) = (lacking(&reads), lacking(&letters));
             if !reads.is_empty() || !letters.is_empty() {
-                let outcome = self.open_partition(&owned, topic, &partition, (reads, letters)).await;
-                if outcome.is_err() {
-                    failed.insert(owned.slot());
-                }
-                first = first.and(outcome);
+                openings.push(Opening { topic: Arc::clone(topic), owned, partition, reads, letters });
             }
         }
-        first
+        openings
     }
 
-    /// Everything that can fail comes first: a router must not go on before each subscription that it would have fed is
-    /// there, or the next checkpoint would say that it has what was routed meanwhile.
-    async fn open_partition(
-        &self,
-        owned: &Arc<Owned>,
-        topic: &Topic,
-        partition: &Partition,
-        (reads, letters): (Vec<Arc<Core>>, Vec<Arc<Core>>),
-    ) -> Result<()> {
+    fn lacks_router(&self, opening: &Opening) -> bool {
+        !opening.reads.is_empty() && self.shared.router(&opening.partition).is_none()
+    }
+
+    /// Gives subscriptions a partition, and it its router. Everything that can fail comes first: a router must not go on
+    /// before each subscription that it would have fed is there, or the next checkpoint would say that it has what was routed
+    /// meanwhile.
+    fn open_partition(&self, opening: Opening, known: &mut HashMap<Partition, Result<LogInfo>>) -> Result<()> {
+        let lacks_router = self.lacks_router(&opening);
+        let Opening { topic, owned, partition, reads, letters } = opening;
         let starts = self.shared.starts();
-        let load = |core: &Core| checkpoint::load(&owned.journal, starts, core.uid, partition);
+        let load = |core: &Core| checkpoint::load(&owned.journal, starts, core.uid, &partition);
         let loaded = reads.iter().map(|core| load(core)).collect::<Result<Vec<_>>>()?;
         let redriven = letters.iter().map(|core| load(core)).collect::<Result<Vec<_>>>()?;
-        let routed = checkpoint::routed(&owned.journal, partition)?;
-        let router = match self.shared.router(partition) {
-            None if !reads.is_empty() => Some(self.new_router(owned, topic, partition, routed).await?),
-            _ => None,
+        let routed = checkpoint::routed(&owned.journal, &partition)?;
+        let router = match known.remove(&partition).filter(|_| lacks_router) {
+            Some(info) => Some(new_router((&owned, &topic, &partition), routed, info?)?),
+            None => None,
         };
         let _standing = owned.standing.lock();
         if owned.is_over() {
@@ -300,43 +313,66 @@ impl Consume {
         }
         if let Some(router) = router {
             self.shared.routers.lock().insert(partition.clone(), Arc::clone(&router));
+            router.mark();
             self.shared.environment.spawn(router.run(Arc::clone(&self.shared)));
         }
-        for (core, (read, progress)) in reads.iter().zip(loaded) {
+        let begin = self.shared.router(&partition).map(|router| router.begin());
+        for (core, Loaded { read, first, progress }) in reads.iter().zip(loaded) {
             // Neither is there for a topic that was created after the subscription: it is read from its start.
             let read = read.or(routed).unwrap_or(Position::ZERO);
-            core.add(owned, partition.clone(), topic.spec.key_from, (read, progress));
+            let from = match begin {
+                Some(begin) if first => Begin::First(read.max(begin)),
+                _ if first => Begin::First(read),
+                _ => Begin::At(read),
+            };
+            core.add(&owned, partition.clone(), topic.spec.key_from, (from, progress));
         }
-        for (core, (_, progress)) in letters.iter().zip(redriven) {
-            core.add_redrive(owned, partition.clone(), Checkpoint { open: Vec::new(), parked: progress.parked });
+        for (core, loaded) in letters.iter().zip(redriven) {
+            let parked = loaded.progress.parked;
+            core.add_redrive(&owned, partition.clone(), Checkpoint { open: Vec::new(), parked });
         }
         Ok(())
     }
+}
 
-    async fn new_router(
-        &self,
-        owned: &Arc<Owned>,
-        topic: &Topic,
-        partition: &Partition,
-        routed: Option<Position>,
-    ) -> Result<Arc<Router>> {
-        let id = partition.log();
-        let info = match self.shared.log.info(&id).await {
-            // Other gateways created, deleted and created it at once; the last of them is about to see to its logs.
-            Err(error) if *error.kind() == ErrorKind::NotFound && topic.spec.attached.is_none() => {
-                let spec = LogSpec::topic(topic.spec.name.as_byte_string().clone(), topic.spec.partitions);
-                self.shared.log.create(spec).await?;
-                self.shared.log.info(&id).await?
-            }
-            other => other?,
+/// A partition that subscriptions are to have: those that read it, and those whose dead letters it holds.
+struct Opening {
+    topic: Arc<Topic>,
+    owned: Arc<Owned>,
+    partition: Partition,
+    reads: Vec<Arc<Core>>,
+    letters: Vec<Arc<Core>>,
+}
+
+/// Where a partition begins and ends.
+async fn ends_of(log: Arc<dyn PartitionLog>, partition: Partition, topic: Arc<Topic>) -> (Partition, Result<LogInfo>) {
+    let id = partition.log();
+    let mut info = log.info(&id).await;
+    // Other gateways created, deleted and created it at once; the last of them is about to see to its logs.
+    if let Err(error) = &info
+        && *error.kind() == ErrorKind::NotFound
+        && topic.spec.attached.is_none()
+    {
+        let spec = LogSpec::topic(topic.spec.name.as_byte_string().clone(), topic.spec.partitions);
+        info = match log.create(spec).await {
+            Ok(()) => log.info(&id).await,
+            Err(error) => Err(error),
         };
-        if let Some(routed) = routed.filter(|routed| *routed > info.end) {
-            let context = format!("{} ends at {} but was routed up to {routed}", info.id, info.end);
-            return Err(Error::new(ErrorKind::DataLoss, context));
-        }
-        let start = routed.unwrap_or(info.end).max(info.begin);
-        Ok(Arc::new(Router::new(Arc::clone(owned), partition.clone(), topic, start)))
     }
+    (partition, info)
+}
+
+fn new_router(
+    (owned, topic, partition): (&Arc<Owned>, &Topic, &Partition),
+    routed: Option<Position>,
+    info: LogInfo,
+) -> Result<Arc<Router>> {
+    if let Some(routed) = routed.filter(|routed| *routed > info.end) {
+        let context = format!("{} ends at {} but was routed up to {routed}", info.id, info.end);
+        return Err(Error::new(ErrorKind::DataLoss, context));
+    }
+    let start = routed.unwrap_or(info.end).max(info.begin);
+    Ok(Arc::new(Router::new(Arc::clone(owned), partition.clone(), topic, start, info)))
 }
 
 fn dead_letter_topics(view: &View) -> Vec<TopicName> {

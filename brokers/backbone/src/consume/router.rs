@@ -18,12 +18,13 @@ use super::Shared;
 use super::core::{Core, Feed, Partition};
 use super::dedupe::{Found, Window, identity};
 use super::index::Hash;
+use super::marks::Mark;
 use super::observe::Observer;
 use super::owned::Owned;
 use super::progress::Offered;
 use crate::catalogue::{Foreign, Topic};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{LogId, PartitionLog, Position, Record, Stored, Tail};
+use crate::log::{LogId, LogInfo, PartitionLog, Position, Record, Stored, Tail};
 
 /// What one read asks the log for.
 pub(super) const READ_BYTES: usize = 256 * 1024;
@@ -65,21 +66,30 @@ pub(super) struct Router {
     position: AtomicU64,
     state: Mutex<State>,
     knowing: tokio::sync::Mutex<()>,
+    /// Where the log began before the router did.
+    begin: Position,
+    /// What was known of the log then, for the first read.
+    known: Mutex<Option<LogInfo>>,
     window: Duration,
     /// Whether records that are no events go to a topic of their own.
     moves_foreign: AtomicBool,
     /// The ownership that it reads for.
     pub(super) owned: Arc<Owned>,
+    mark: Arc<Mark>,
     /// By which number the index of passports, which is told of every event, knows this partition.
     number: u32,
 }
 
 impl Router {
-    /// A router of a partition of that topic, which begins to read there.
-    pub(super) fn new(owned: Arc<Owned>, partition: Partition, topic: &Topic, start: Position) -> Self {
+    /// A router of a partition of that topic, which begins to read at `start`. What is known of the log was asked for a moment
+    /// ago.
+    pub(super) fn new(owned: Arc<Owned>, partition: Partition, topic: &Topic, start: Position, info: LogInfo) -> Self {
         Self {
-            number: owned.index.number(&partition, topic.created_at),
+            number: owned.index.follow(&partition, topic.created_at, (info.begin, start)),
+            begin: info.begin,
+            known: Mutex::new(Some(info)),
             moves_foreign: AtomicBool::new(topic.spec.foreign == Foreign::DeadLetter),
+            mark: owned.marks.of(&partition),
             owned,
             partition,
             position: AtomicU64::new(start.0),
@@ -87,6 +97,16 @@ impl Router {
             knowing: tokio::sync::Mutex::new(()),
             window: topic.spec.dedupe_window,
         }
+    }
+
+    /// What a checkpoint says of it is to be written.
+    pub(super) fn mark(&self) {
+        self.owned.marks.set(&self.mark);
+    }
+
+    /// Where the log began when it was last asked before the router.
+    pub(super) fn begin(&self) -> Position {
+        self.begin
     }
 
     /// Everything before this was handed to each subscription that is fed.
@@ -199,6 +219,7 @@ impl Router {
                         "events were trimmed before they were routed");
                     let _lock = self.state.lock();
                     self.position.store(earliest.0, Ordering::Release);
+                    self.mark();
                     continue;
                 }
                 // While its topic is there, nobody has deleted it: brokers say so as well of what they cannot find for now.
@@ -237,7 +258,13 @@ impl Router {
         backoff: &mut Duration,
     ) -> std::result::Result<std::convert::Infallible, Error> {
         let start = self.peek();
-        let (mut window, mut tail) = open_judged(shared.log.as_ref(), &self.partition, start, self.window).await?;
+        let known = self.known.lock().take();
+        let log = shared.log.as_ref();
+        let info = match known {
+            Some(info) => info,
+            None => log.info(&self.partition.log()).await?,
+        };
+        let (mut window, mut tail) = open_known(log, &info, start, self.window).await?;
         loop {
             let batch = tail.next(READ_BYTES).await?;
             self.move_foreign(shared, &batch.records).await?;
@@ -316,6 +343,7 @@ impl Router {
             }
         }
         self.position.store(end.0, Ordering::Release);
+        self.mark();
         drop(state);
         self.owned.index.note(self.number, (begin, end), hashes, bytes);
     }
@@ -328,25 +356,34 @@ pub(super) async fn open_judged(
     start: Position,
     length: Duration,
 ) -> Result<(Window, Box<dyn Tail>)> {
-    let id = partition.log();
-    let info = log.info(&id).await?;
+    open_known(log, &log.info(&partition.log()).await?, start, length).await
+}
+
+/// The same of a log that was asked for a moment ago where it begins and ends.
+async fn open_known(
+    log: &dyn PartitionLog,
+    info: &LogInfo,
+    start: Position,
+    length: Duration,
+) -> Result<(Window, Box<dyn Tail>)> {
+    let id = &info.id;
     let until = start.min(info.end);
     if length.is_zero() || until <= info.begin {
-        return Ok((Window::new(length), log.tail(&id, start).await?));
+        return Ok((Window::new(length), log.tail(id, start).await?));
     }
-    let Some((before, appended_at)) = last_before(log, &id, info.begin, until).await? else {
-        return Ok((Window::new(length), log.tail(&id, start).await?));
+    let Some((before, appended_at)) = last_before(log, id, info.begin, until).await? else {
+        return Ok((Window::new(length), log.tail(id, start).await?));
     };
     let window = Window::new(length);
-    let first = log.lookup(&id, window.begins(appended_at)).await?.clamp(info.begin, before);
+    let first = log.lookup(id, window.begins(appended_at)).await?.clamp(info.begin, before);
     // As many events are looked at as a window holds. Where positions have gaps, they lie further back than their number.
     let mut span = DEDUPE_EVENTS as u64;
     loop {
         let from = Position(until.0.saturating_sub(span)).max(first);
-        let (window, mut tail, seen) = judge(log, &id, (from, until), length).await?;
+        let (window, mut tail, seen) = judge(log, id, (from, until), length).await?;
         if from == first || seen >= DEDUPE_EVENTS {
             if tail.position() != start {
-                tail = log.tail(&id, start).await?;
+                tail = log.tail(id, start).await?;
             }
             return Ok((window, tail));
         }

@@ -27,7 +27,7 @@ use crate::testing::{MemoryBroker, RuntimeClock, SeededRandom};
 
 /// Long ago, so that nothing in a log is older than passports are kept.
 #[derive(Debug)]
-struct Early;
+pub(super) struct Early;
 
 impl Clock for Early {
     fn unix_milliseconds(&self) -> u64 {

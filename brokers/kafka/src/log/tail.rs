@@ -1,7 +1,7 @@
 //! One reader of one log.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -19,13 +19,19 @@ use super::sizes::Sizes;
 use crate::error::{advice, closed, kind_of};
 use crate::record::decode;
 
-/// How long a reader that waits goes without looking for itself. It is woken; this is for places that hold no record, of
-/// which the client tells nothing.
+/// How long a reader that was given records goes without looking for itself. It is woken; this is for places behind them that
+/// hold none, of which the client tells nothing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a reader may be given nothing before it asks whether there is something. Each time that there is not, twice as
 /// long, up to the second figure.
 const QUIET: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
+
+/// Readers that are given nothing ask at multiples of this, so that those of one moment are one question to the broker.
+const QUIET_TOGETHER: Duration = Duration::from_secs(5);
+
+/// From where on those are counted.
+static QUIET_SINCE: OnceLock<Instant> = OnceLock::new();
 
 /// What a tail needs beside its place.
 #[derive(Clone, Debug)]
@@ -68,15 +74,22 @@ struct Quiet {
 
 impl Quiet {
     fn new() -> Self {
-        Self { until: Instant::now() + QUIET.0, wait: QUIET.0, missed: false }
+        Self { until: together(QUIET.0), wait: QUIET.0, missed: false }
     }
 
     fn again(&mut self, missed: bool) {
         // A reader that was made anew is given time too.
         self.wait = if missed && !self.missed { QUIET.0 } else { self.wait.saturating_mul(2).min(QUIET.1) };
         self.missed = missed;
-        self.until = Instant::now() + self.wait;
+        self.until = together(self.wait);
     }
+}
+
+/// When at least so much time has passed, and others ask too.
+fn together(wait: Duration) -> Instant {
+    let (since, now) = (*QUIET_SINCE.get_or_init(Instant::now), Instant::now());
+    let steps = (now + wait).saturating_duration_since(since).div_duration_f64(QUIET_TOGETHER).ceil();
+    (since + QUIET_TOGETHER.mul_f64(steps)).max(now + wait)
 }
 
 /// Whether the broker has something behind an offset that the consumer would give. The consumer is asked too, because records
@@ -264,10 +277,16 @@ impl Tail for KafkaTail {
                 if came && self.may_pass_over() && self.pass_over() {
                     return Ok(Batch::default());
                 }
+                // A reader at rest wakes for nothing else.
+                let look = if self.settled || !self.may_pass_over() {
+                    self.quiet.until
+                } else {
+                    self.quiet.until.min(Instant::now() + LOOK_INTERVAL)
+                };
                 let slept = tokio::select! {
                     () = self.wake.notify.notified() => false,
                     () = self.source.closed.cancelled() => return Err(closed()),
-                    () = tokio::time::sleep(LOOK_INTERVAL) => true,
+                    () = tokio::time::sleep_until(look) => true,
                 };
                 if slept && !self.settled && self.may_pass_over() && self.pass_over() {
                     return Ok(Batch::default());
@@ -291,7 +310,7 @@ impl KafkaTail {
         let Some(reader) = &self.reader else { return Ok(()) };
         // Whoever calls may not wait until this has ended, and is not to ask without pause then.
         let missed_before = self.quiet.missed;
-        self.quiet.until = Instant::now() + self.quiet.wait;
+        self.quiet.until = together(self.quiet.wait);
         let offset = reader.offset().map_or(self.fetched, |offset| offset.max(self.fetched));
         let asked = is_missing(self.source.clone(), self.place.clone(), self.id.clone(), offset, reader.consumer());
         let missing = tokio::select! {

@@ -23,6 +23,7 @@ use tidegate_backbone::catalogue::{
     ChangeError, Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Start, Subscription,
     SubscriptionSpec, TopicSpec,
 };
+use tidegate_backbone::consume::Moment;
 use tidegate_backbone::slot::CommitError;
 use tidegate_schemas::limits;
 use tidegate_schemas::webhook::SigningKey;
@@ -88,6 +89,7 @@ impl PubSub {
     pub async fn apply(&self, resources: &Resources, folder: Option<&Path>) -> Result<(), Vec<ApplyError>> {
         let _writing = self.0.writing.lock().await;
         let mut errors = Vec::new();
+        let mut specs = Vec::with_capacity(resources.topics.len());
         for topic in &resources.topics {
             let mut spec = self.topic_spec(topic, Origin::File(topic.origin.file.to_string()));
             if let Some(existing) = self.topic(&topic.name) {
@@ -95,7 +97,10 @@ impl PubSub {
                     existing.spec == TopicSpec { origin, ..spec.clone() }
                 });
             }
-            if let Err(source) = self.create_topic(spec).await {
+            specs.push(spec);
+        }
+        for (topic, outcome) in resources.topics.iter().zip(self.0.consume.create_topics(specs).await) {
+            if let Err(source) = outcome {
                 errors.push(ApplyError::new("Topic", topic.name.as_str(), &topic.origin, source));
             }
         }
@@ -112,8 +117,10 @@ impl PubSub {
                 errors.push(ApplyError { kind: "Subscription", name, place: file.clone(), source: source.into() });
             }
         }
+        // Those that begin now begin at the same moment.
+        let mut moment = Moment::default();
         for subscription in &resources.subscriptions {
-            if let Err(source) = self.declare(subscription, folder).await {
+            if let Err(source) = self.declare(subscription, folder, &mut moment).await {
                 errors.push(ApplyError::new("Subscription", &subscription.name, &subscription.origin, source));
             }
         }
@@ -177,7 +184,12 @@ impl PubSub {
         }
     }
 
-    async fn declare(&self, declared: &resources::Subscription, folder: Option<&Path>) -> Result<(), Cause> {
+    async fn declare(
+        &self,
+        declared: &resources::Subscription,
+        folder: Option<&Path>,
+        moment: &mut Moment,
+    ) -> Result<(), Cause> {
         let delivery = &declared.delivery;
         let mut spec = spec_of(declared, Origin::File(declared.origin.file.to_string()));
         let name = spec.name.clone();
@@ -197,7 +209,7 @@ impl PubSub {
                 info!(subscription = %name, sink = %declared.sink, "a subscription goes on with what its file says now");
             }
         } else {
-            self.0.consume.create_subscription(spec).await?;
+            self.0.consume.create_subscription_at(spec, moment).await?;
             info!(subscription = %name, sink = %declared.sink, from = ?delivery.from, "a subscription begins");
         }
         Ok(())

@@ -16,7 +16,9 @@ impl From<ChangeError> for Problem {
             | ChangeError::Collision { .. }
             | ChangeError::Exists { .. } => Self::new(Code::Conflict, detail),
             ChangeError::NothingToAttach { .. } => Self::new(Code::InvalidResource, detail),
-            ChangeError::Partitions { .. } | ChangeError::LongName { .. } => Self::new(Code::InvalidArgument, detail),
+            ChangeError::Partitions { .. } | ChangeError::LongName { .. } | ChangeError::TooManyTopics { .. } => {
+                Self::new(Code::InvalidArgument, detail)
+            }
             ChangeError::NotFound { what: "topic", .. } => Self::new(Code::TopicNotFound, detail),
             ChangeError::NotFound { .. } => Self::new(Code::SubscriptionNotFound, detail),
             ChangeError::Deleting { .. } => {

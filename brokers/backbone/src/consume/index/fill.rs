@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tidegate_schemas::limits;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use crate::consume::core::Partition;
 use crate::consume::outcomes::{decode, holds_outcomes};
 use crate::consume::router::READ_BYTES;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{LogId, Position, Record};
+use crate::log::{LogId, LogInfo, Position, Record};
 use crate::slot::placement::slot_of;
 use crate::slot::{Command, Expect};
 
@@ -25,8 +26,12 @@ use crate::slot::{Command, Expect};
 const NEWEST: &str = "passports/footer";
 /// Blocks of a run that are written at once: small beside what publishers write meanwhile.
 const BLOCKS_AT_ONCE: usize = 16;
-/// How often logs are looked at that no router reads.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often some of the logs are looked at that no router reads, where there is something to read, and where there is not.
+const INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
+/// How long it takes to come to each of them: a question looks at all of them, whenever that was.
+const CYCLE: Duration = Duration::from_secs(300);
+/// How many of them a question looks at together.
+const LOOKS_AT_ONCE: usize = 16;
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,17 +43,24 @@ struct Newest {
 impl Index {
     /// Keeps the index filled until told to stop. The first look comes after a while: a start does not wait for it.
     pub(in crate::consume) async fn run(self: Arc<Self>, stopping: CancellationToken) {
+        let mut pause = INTERVAL.0;
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            tokio::select! {
+            let filled = tokio::select! {
                 () = stopping.cancelled() => return,
-                filled = self.fill() => if let Err(error) = filled {
+                filled = self.fill_some(pause) => filled,
+            };
+            pause = match filled {
+                Ok(true) => INTERVAL.0,
+                Ok(false) => (pause * 2).min(INTERVAL.1),
+                Err(error) => {
                     debug!(%error, "the index of passports could not be filled; it is tried again");
+                    INTERVAL.0
                 }
-            }
+            };
         }
     }
 
@@ -56,20 +68,67 @@ impl Index {
     pub(in crate::consume) async fn fill(&self) -> Result<()> {
         let _one_at_a_time = self.filling.lock().await;
         self.load().await?;
-        for number in self.sources() {
-            match self.fill_one(number).await {
-                Ok(()) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {
-                    self.state.lock().sources[number as usize].alive = false;
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::DataLoss) => {
-                    // The log's reader tells of it; here it must not keep the others out.
-                    self.state.lock().damaged = true;
-                }
-                Err(error) => return Err(error),
-            }
+        self.follow_catalogue();
+        let numbers = self.state.lock().unread();
+        let mut looks = futures_util::stream::iter(numbers.into_iter().map(|number| async move {
+            let end = self.end_of(number).await;
+            (number, end)
+        }))
+        .buffer_unordered(LOOKS_AT_ONCE);
+        while let Some((number, end)) = looks.next().await {
+            self.fill_to(number, end).await?;
         }
+        drop(looks);
         self.seal_full().await
+    }
+
+    /// As [`Index::fill`], but only of some logs, others each time: what rests costs little, however much of it there is.
+    /// Gives whether there was something that the index lacked.
+    pub(super) async fn fill_some(&self, pause: Duration) -> Result<bool> {
+        let _one_at_a_time = self.filling.lock().await;
+        self.load().await?;
+        self.follow_catalogue();
+        let numbers = self.state.lock().next_unread(pause.as_secs_f64() / CYCLE.as_secs_f64());
+        let mut found = false;
+        for number in numbers {
+            let end = self.end_of(number).await;
+            found |= self.fill_to(number, end).await?;
+        }
+        self.seal_full().await?;
+        Ok(found)
+    }
+
+    /// Where the log begins and ends.
+    async fn end_of(&self, number: u32) -> Result<(LogId, LogInfo)> {
+        let id = match &self.state.lock().sources[number as usize].name {
+            Name::Outcomes => self.outcomes.clone(),
+            Name::Topic(partition) => partition.log(),
+        };
+        let info = self.log.info(&id).await?;
+        Ok((id, info))
+    }
+
+    /// Brings one log into the index, as far as it goes. Gives whether that was further than before.
+    async fn fill_to(&self, number: u32, end: Result<(LogId, LogInfo)>) -> Result<bool> {
+        let filled = match end {
+            Ok((id, info)) => self.fill_one(number, &id, &info).await,
+            Err(error) => Err(error),
+        };
+        match filled {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {
+                let mut state = self.state.lock();
+                state.sources[number as usize].alive = false;
+                // Some brokers say so as well of what they cannot find for now.
+                state.followed = None;
+                Ok(false)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::DataLoss) => {
+                // The log's reader tells of it; here it must not keep the others out.
+                self.state.lock().damaged = true;
+                Ok(false)
+            }
+            filled => filled,
+        }
     }
 
     /// Writes what is in memory, so that the next start has nothing to read again; not where it is little.
@@ -83,10 +142,14 @@ impl Index {
         }
     }
 
-    /// The numbers of all logs that are there now.
-    fn sources(&self) -> Vec<u32> {
+    /// Takes in which logs there are now.
+    fn follow_catalogue(&self) {
         let view = self.catalogue.view();
         let mut state = self.state.lock();
+        if state.followed == Some(view.revision) {
+            return;
+        }
+        state.followed = Some(view.revision);
         for topic in view.topics.values() {
             for number in 0..topic.spec.partitions {
                 let partition = Partition { topic: topic.spec.name.clone(), number };
@@ -101,8 +164,6 @@ impl Index {
                 source.alive = topic.is_some_and(|topic| topic.created_at == source.created_at);
             }
         }
-        let alive = |(number, source): (usize, &Source)| source.alive.then_some(number as u32);
-        state.sources.iter().enumerate().filter_map(alive).collect()
     }
 
     /// Reads the chain of footers, once.
@@ -145,7 +206,8 @@ impl Index {
         let mut state = self.state.lock();
         for ((name, created), position) in upto {
             let number = state.number(name, created);
-            state.sources[number as usize].filled = Some(position);
+            let source = &mut state.sources[number as usize];
+            source.filled = source.filled.max(Some(position));
         }
         state.runs = runs;
         state.damaged |= damaged;
@@ -165,26 +227,23 @@ impl Index {
         }
     }
 
-    async fn fill_one(&self, number: u32) -> Result<()> {
-        let (id, filled, live) = {
+    async fn fill_one(&self, number: u32, id: &LogId, info: &LogInfo) -> Result<bool> {
+        let (filled, live) = {
             let state = self.state.lock();
             let source = &state.sources[number as usize];
-            let id = match &source.name {
-                Name::Outcomes => self.outcomes.clone(),
-                Name::Topic(partition) => partition.log(),
-            };
-            (id, source.filled, source.live)
+            (source.filled, source.live)
         };
-        let end = self.log.info(&id).await?.end;
+        let target = live.map_or(info.end, |(from, _)| from);
         let from = match filled {
             // A log that lost its tail has fewer records than were indexed.
-            Some(filled) => filled.min(end),
-            None => self.first_of_age(&id).await?,
+            Some(filled) => filled.min(info.end),
+            // There is nothing to be read.
+            None if target <= info.begin => target,
+            None => self.first_of_age(id, info.begin).await?,
         };
-        let target = live.map_or(end, |(from, _)| from);
         let mut at = from;
         while at < target {
-            at = match self.read_into(number, &id, at, target).await {
+            at = match self.read_into(number, id, at, target).await {
                 Err(error) => match error.kind() {
                     ErrorKind::PositionLost { earliest } => *earliest,
                     _ => return Err(error),
@@ -195,14 +254,13 @@ impl Index {
         }
         let source = &mut self.state.lock().sources[number as usize];
         source.filled = source.filled.max(Some(at));
-        Ok(())
+        Ok(filled < Some(at))
     }
 
     /// The first position of a log whose record is not older than passports are kept.
-    async fn first_of_age(&self, id: &LogId) -> Result<Position> {
+    async fn first_of_age(&self, id: &LogId, begin: Position) -> Result<Position> {
         let age = u64::try_from(limits::OUTCOMES_AGE.as_millis()).unwrap_or(u64::MAX);
         let since = self.environment.clock.unix_milliseconds().saturating_sub(age);
-        let begin = self.log.info(id).await?.begin;
         Ok(self.log.lookup(id, since).await?.max(begin))
     }
 

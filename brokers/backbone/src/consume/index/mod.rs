@@ -90,6 +90,10 @@ impl Source {
 struct State {
     sources: Vec<Source>,
     numbers: HashMap<Name, u32>,
+    /// The catalogue's revision whose logs it knows.
+    followed: Option<u64>,
+    /// Which log that no router reads is looked at next.
+    turn: usize,
     recent: Vec<Entry>,
     /// What reading again costs that `recent` stands for.
     recent_bytes: u64,
@@ -144,6 +148,8 @@ impl Index {
         let state = State {
             sources: vec![Source::new(Name::Outcomes, 0)],
             numbers: HashMap::from([(Name::Outcomes, OUTCOMES)]),
+            followed: None,
+            turn: 0,
             recent: Vec::new(),
             recent_bytes: 0,
             sealing: Arc::default(),
@@ -165,8 +171,24 @@ impl Index {
     }
 
     /// The number of a partition whose topic was created then.
+    #[cfg(test)]
     pub(super) fn number(&self, partition: &Partition, created_at: u64) -> u32 {
         self.state.lock().number(Name::Topic(partition.clone()), created_at)
+    }
+
+    /// The number of a partition whose topic was created then. It begins there, as far as is known, and what follows `start` is
+    /// told from now on.
+    pub(super) fn follow(&self, partition: &Partition, created_at: u64, (begin, start): (Position, Position)) -> u32 {
+        let mut state = self.state.lock();
+        let number = state.number(Name::Topic(partition.clone()), created_at);
+        let source = &mut state.sources[number as usize];
+        source.interrupt();
+        source.live = Some((start, start));
+        if start <= begin {
+            // There is nothing before it.
+            source.filled = source.filled.max(Some(start));
+        }
+        number
     }
 
     /// Takes in what was read of a partition, whole: hashes with positions, from one place to another.
@@ -315,6 +337,22 @@ impl Source {
 }
 
 impl State {
+    /// The logs of which something may be missing that nobody tells.
+    fn unread(&self) -> Vec<u32> {
+        let unread = |source: &Source| source.alive && !(source.live.is_some() && source.is_whole());
+        (0..).zip(&self.sources).filter(|(_, source)| unread(source)).map(|(number, _)| number).collect()
+    }
+
+    /// That part of them, in turn; at least one.
+    fn next_unread(&mut self, part: f64) -> Vec<u32> {
+        let unread = self.unread();
+        let from = unread.partition_point(|number| (*number as usize) < self.turn);
+        let count = ((unread.len() as f64 * part).ceil() as usize).min(unread.len());
+        let next: Vec<u32> = unread.iter().cycle().skip(from).take(count).copied().collect();
+        self.turn = next.last().map_or(0, |last| *last as usize + 1);
+        next
+    }
+
     fn number(&mut self, name: Name, created_at: u64) -> u32 {
         if let Some(number) = self.numbers.get(&name) {
             let source = &mut self.sources[*number as usize];
