@@ -17,11 +17,12 @@ use crate::blocks::pubsub::PubSub;
 use tidegate_resources::{self as resources, process_variable};
 
 /// What tells a changed folder from an unchanged one.
-type Look = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
+pub(crate) type Look = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
-/// Runs until the process stops.
-pub(crate) async fn watch(path: PathBuf, block: PubSub, apps: Apps, environment: Environment) {
-    let mut seen = Some(look(&path).await);
+/// Runs until the process stops. `seen` is how the folder looked before it was read for what is in force: a file that changes
+/// while a gateway starts, which may wait long for its broker, would be overlooked otherwise.
+pub(crate) async fn watch(path: PathBuf, seen: Look, block: PubSub, apps: Apps, environment: Environment) {
+    let mut seen = Some(seen);
     loop {
         tokio::select! {
             () = environment.stopping().cancelled() => return,
@@ -62,20 +63,21 @@ pub(crate) async fn watch(path: PathBuf, block: PubSub, apps: Apps, environment:
     }
 }
 
+/// How a folder looks now.
+pub(crate) fn look_at(path: &Path) -> Look {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            // The target of a link, not the link: mounted configuration is swapped behind one.
+            let metadata = std::fs::metadata(entry.path()).ok()?;
+            Some((entry.path(), (metadata.len(), metadata.modified().ok())))
+        })
+        .collect()
+}
+
 async fn look(path: &Path) -> Look {
     let path = path.to_owned();
-    aside(move || {
-        let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
-        entries
-            .filter_map(|entry| {
-                // The target of a link, not the link: mounted configuration is swapped behind one.
-                let metadata = std::fs::metadata(entry.path()).ok()?;
-                Some((entry.path(), (metadata.len(), metadata.modified().ok())))
-            })
-            .collect()
-    })
-    .await
-    .unwrap_or_default()
+    aside(move || look_at(&path)).await.unwrap_or_default()
 }
 
 /// Runs what blocks on files beside the tasks: one at a time, since its only caller waits for it.

@@ -130,6 +130,8 @@ async fn serve_and_open(
     startup: Startup,
     open: impl AsyncFnOnce(&config::Backbone, &Environment) -> Result<Opened, Error>,
 ) -> Result<Running, StartError> {
+    // Before it is read: what changes from here on is read again.
+    let seen = settings.resources.as_deref().map(reload::look_at).unwrap_or_default();
     let resources = match &settings.resources {
         Some(path) => read_resources(path)?,
         None => Resources::default(),
@@ -145,7 +147,7 @@ async fn serve_and_open(
     if settings.backbone.url.broker().is_some() {
         info!(%http, backbone = %settings.backbone, "listens, and is not ready before the broker is reached");
     }
-    let surroundings = Surroundings { http, backbone, edge, metrics };
+    let surroundings = Surroundings { http, backbone, edge, metrics, seen };
     match assemble(settings, resources, surroundings, &startup, open).await {
         Ok(whole) => Ok(Running { http, parts: whole.with(server) }),
         Err(error) => {
@@ -161,12 +163,14 @@ struct Surroundings {
     backbone: Environment,
     edge: Environment,
     metrics: Arc<Metrics>,
+    /// How the folder of resources looked before it was read.
+    seen: reload::Look,
 }
 
 async fn assemble(
     settings: Settings,
     resources: Resources,
-    Surroundings { http, backbone, edge, metrics }: Surroundings,
+    Surroundings { http, backbone, edge, metrics, seen }: Surroundings,
     startup: &Startup,
     open: impl AsyncFnOnce(&config::Backbone, &Environment) -> Result<Opened, Error>,
 ) -> Result<Whole, StartError> {
@@ -219,7 +223,7 @@ async fn assemble(
     let apps = Apps::default();
     apps.apply(&resources);
     if let Some(path) = settings.resources {
-        delivery.spawn(reload::watch(path, block.clone(), apps.clone(), delivery.clone()));
+        delivery.spawn(reload::watch(path, seen, block.clone(), apps.clone(), delivery.clone()));
     }
 
     let readiness = Readiness::new(health.and(move || claims.silence()));
