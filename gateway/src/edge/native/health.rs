@@ -132,6 +132,9 @@ pub(super) async fn ready(State(api): State<Shared>) -> Result<&'static str, Pro
     api.readiness.check().map(|()| "ok\n")
 }
 
+/// What the broker may take to tell how far subscriptions are behind, all of them together: Prometheus waits for ten seconds.
+const LAG_WAIT: Duration = Duration::from_secs(5);
+
 /// Get the figures
 ///
 /// In the OpenMetrics text format.
@@ -144,10 +147,12 @@ pub(super) async fn metrics(State(api): State<Shared>) -> Response {
     let now = api.environment.clock.unix_milliseconds();
     let subscriptions = api.pubsub.subscriptions();
     let mut standings = Vec::with_capacity(subscriptions.len());
+    let until = tokio::time::Instant::now() + LAG_WAIT;
     for subscription in &subscriptions {
         let Some(status) = api.pubsub.status(subscription) else { continue };
-        // A log that cannot be read is told by other figures; this one must not fail with it.
-        let lag = api.pubsub.lag(subscription).await.ok().flatten().unwrap_or_default();
+        // A log that cannot be read is told by other figures; these must neither fail with it nor wait for it.
+        let lag = tokio::time::timeout_at(until, api.pubsub.lag(subscription)).await;
+        let lag = lag.ok().and_then(Result::ok).flatten().unwrap_or_default();
         let oldest = lag.oldest_appended_at.map_or(Duration::ZERO, |at| Duration::from_millis(now.saturating_sub(at)));
         let active = status.standing == consume::Standing::Active;
         let probed = matches!(status.standing, consume::Standing::Unreachable(_) | consume::Standing::BreakerOpen(_));
