@@ -8,7 +8,7 @@
 //! whole seconds only; a whole number and a truth value are written as what they are. Both prefixes are read, `cloudEvents_`
 //! and `cloudEvents:`, but one in each message. An event without payload has the property [`NO_DATA`]; an empty body without
 //! it is a payload that is empty. A property that is no text, number, truth value or time is a fault where it belongs to the
-//! event. What does not fit into binary mode is written in structured mode: see [`write`].
+//! event. What does not fit into binary mode is written in structured mode: see [`write()`].
 
 mod read;
 mod write;
