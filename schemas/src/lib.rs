@@ -5,6 +5,7 @@
 
 pub mod amqp;
 mod batch;
+mod binding;
 pub mod compact;
 mod draft;
 pub mod event;

@@ -2,9 +2,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{NO_DATA, PREFIX, Property, SHORT_BYTES};
-use crate::event::{Data, Event, Value};
+use crate::binding::{content_type, is_ambiguous};
+use crate::event::{Event, Value};
 use crate::json;
-use crate::media_type::MediaType;
 
 /// An event as the application properties, the content type and the body of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +30,9 @@ impl Written {
 /// begins with `application/cloudevents` would be taken for its own payload, an empty text of another content type than text
 /// for empty bytes, and a content type or a name may be longer than AMQP has room for.
 pub fn write(event: &Event) -> Written {
-    let media_type = event.data_content_type.as_deref().and_then(MediaType::parse);
-    let empty_text = matches!(&event.data, Data::Text(text) if text.is_empty());
     let too_long = event.data_content_type.as_ref().is_some_and(|text| text.len() > SHORT_BYTES)
         || event.extensions.iter().any(|(name, _)| PREFIX.len() + name.len() > SHORT_BYTES);
-    if too_long
-        || media_type.is_some_and(|it| it.is_cloudevents())
-        || (empty_text && !media_type.is_some_and(|it| it.is_text()))
-    {
+    if too_long || is_ambiguous(event) {
         return write_structured(event);
     }
     let mut properties = Vec::with_capacity(event.attributes_count() + 1);
@@ -64,13 +59,7 @@ pub fn write(event: &Event) -> Written {
     for (name, value) in event.extensions.iter() {
         properties.push((ByteString::from(format!("{PREFIX}{name}")), extension(value)));
     }
-    let content_type = match (&event.data_content_type, &event.data) {
-        (Some(media_type), _) => Some(media_type.clone()),
-        // What a JSON document implies must be said elsewhere (CloudEvents 1.0, datacontenttype).
-        (None, Data::Json(_)) => Some(ByteString::from_static("application/json")),
-        (None, Data::None | Data::Text(_) | Data::Binary(_)) => None,
-    };
-    Written { properties, content_type, body: event.data.to_bytes() }
+    Written { properties, content_type: content_type(event), body: event.data.to_bytes() }
 }
 
 /// Writes an event in structured mode, as JSON.

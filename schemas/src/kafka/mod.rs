@@ -28,6 +28,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Written, read, write, write_structured};
+    use crate::binding::testing::{assert_returned, events};
     use crate::event::Data;
     use crate::limits::Limits;
     use crate::{Event, ReadError, Value};
@@ -128,28 +129,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn attributes_and_payload_return(
-            id in "\\PC{1,20}",
-            value in "\\PC{0,40}",
-            content_type in prop::option::of(Just("application/xml")),
-            data in prop::option::of(prop::collection::vec(any::<u8>(), 0..64)),
-        ) {
-            let mut event = Event::builder(id, "/s", "t").extension("note", Value::String(value.into()));
-            if let Some(content_type) = content_type {
-                event = event.data_content_type(content_type);
-            }
-            if let Some(data) = data {
-                event = event.data(Data::Binary(data.into()));
-            }
-            // Some characters are no text of CloudEvents.
-            if let Ok(event) = event.build() {
-                let seen = read_back(&write(&event)).unwrap().unwrap();
-                prop_assert_eq!(seen.data().as_bytes(), event.data().as_bytes());
-                prop_assert_eq!(seen.data().is_none(), event.data().is_none());
-                for name in ["id", "note", "datacontenttype"] {
-                    prop_assert_eq!(seen.attribute(name), event.attribute(name));
-                }
-            }
+        fn attributes_and_payload_return(event in events()) {
+            assert_returned(&read_back(&write(&event)).unwrap().unwrap(), &event);
         }
 
         #[test]

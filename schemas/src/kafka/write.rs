@@ -2,9 +2,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{CONTENT_TYPE, NO_DATA, PREFIX};
-use crate::event::{Data, Event, Value};
+use crate::binding::{content_type, is_ambiguous};
+use crate::event::{Event, Value};
 use crate::json;
-use crate::media_type::MediaType;
 
 /// An event as the headers, the key and the value of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +29,7 @@ impl Written {
 /// begins with `application/cloudevents` would be taken for its own payload, and an empty text of another content type
 /// than text for empty bytes.
 pub fn write(event: &Event) -> Written {
-    let media_type = event.data_content_type.as_deref().and_then(MediaType::parse);
-    let empty_text = matches!(&event.data, Data::Text(text) if text.is_empty());
-    if media_type.is_some_and(|it| it.is_cloudevents()) || (empty_text && !media_type.is_some_and(|it| it.is_text())) {
+    if is_ambiguous(event) {
         return write_structured(event);
     }
     let mut headers = Vec::with_capacity(event.attributes_count() + 1);
@@ -40,11 +38,8 @@ pub fn write(event: &Event) -> Written {
     put("ce_id", &event.id);
     put("ce_source", &event.source);
     put("ce_type", &event.kind);
-    match (&event.data_content_type, &event.data) {
-        (Some(media_type), _) => put(CONTENT_TYPE, media_type),
-        // What a JSON document implies must be said elsewhere (CloudEvents 1.0, datacontenttype).
-        (None, Data::Json(_)) => put(CONTENT_TYPE, &ByteString::from_static("application/json")),
-        (None, Data::None | Data::Text(_) | Data::Binary(_)) => {}
+    if let Some(text) = content_type(event) {
+        put(CONTENT_TYPE, &text);
     }
     let optional = [
         ("ce_subject", event.subject.as_ref()),

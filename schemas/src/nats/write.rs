@@ -2,7 +2,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{CONTENT_TYPE, PREFIX};
-use crate::event::{Data, Event, Value};
+use crate::binding::content_type;
+use crate::event::{Event, Value};
 use crate::{json, percent};
 
 /// An event as the header fields and the body of a message.
@@ -27,11 +28,8 @@ pub fn write(event: &Event) -> Written {
     put("ce-id", &event.id);
     put("ce-source", &event.source);
     put("ce-type", &event.kind);
-    match (&event.data_content_type, &event.data) {
-        (Some(media_type), _) => put("ce-datacontenttype", media_type),
-        // What a JSON document implies must be said elsewhere (CloudEvents 1.0, datacontenttype).
-        (None, Data::Json(_)) => put("ce-datacontenttype", &ByteString::from_static("application/json")),
-        (None, Data::None | Data::Text(_) | Data::Binary(_)) => {}
+    if let Some(text) = content_type(event) {
+        put("ce-datacontenttype", &text);
     }
     let optional = [
         ("ce-subject", event.subject.as_ref()),
