@@ -1,40 +1,157 @@
-//! A client of NATS that asks for no acknowledgement: the control of what the gateway promises on the same server.
+//! A client of a broker that asks for no acknowledgement: the control of what the gateway promises on the same broker.
 
-use async_nats::Client;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 use tidegate_conformance::Broker;
 use tidegate_tests::cluster::until;
+use tokio::task::JoinHandle;
 
-async fn ask(client: &Client, subject: &str, body: &Value) -> Option<Value> {
+/// The topic, or the subject of the stream, that it writes to.
+const TOPIC: &str = "bare";
+const MESSAGE_BYTES: usize = 1_000;
+/// Sent at a time, with a pause behind them: about half a mebibyte a second.
+const MESSAGES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+/// What the client of Kafka waits at the most for a broker that is gone.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client that knows no outcome but that what it had was sent.
+#[derive(Clone)]
+pub(super) enum Bare {
+    Nats(async_nats::Client),
+    Kafka { address: String, producer: FutureProducer },
+}
+
+impl Bare {
+    /// A client with a stream or a topic of its own.
+    pub(super) async fn connect(broker: &Broker) -> Self {
+        let Some(address) = broker.url().strip_prefix("kafka://") else {
+            let client = async_nats::connect(broker.url()).await.expect("the server runs");
+            let body = json!({ "name": "BARE", "subjects": [TOPIC] });
+            assert!(ask(&client, "STREAM.CREATE.BARE", &body).await.is_some(), "the stream is created");
+            return Self::Nats(client);
+        };
+        let mut config = kafka(address);
+        let admin: AdminClient<DefaultClientContext> = config.create().expect("the settings fit");
+        let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(1));
+        let created = admin.create_topics([&topic], &AdminOptions::new()).await.expect("the broker runs");
+        created[0].as_ref().expect("the topic is created");
+        config.set("acks", "0").set("linger.ms", "0");
+        config.set("message.timeout.ms", SEND_TIMEOUT.as_millis().to_string());
+        let producer = config.create().expect("the settings fit");
+        Self::Kafka { address: address.to_owned(), producer }
+    }
+
+    /// Sends to its stream or topic until it is ended.
+    pub(super) fn begin(&self) -> Sending {
+        let messages: Arc<AtomicU64> = Arc::default();
+        let (client, ended) = (self.clone(), Arc::new(AtomicBool::new(false)));
+        let (count, ends) = (Arc::clone(&messages), Arc::clone(&ended));
+        let task = tokio::spawn(async move {
+            while !ends.load(Ordering::Relaxed) {
+                count.fetch_add(client.send().await, Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        Sending { client: self.clone(), messages, ended, task }
+    }
+
+    /// Sends some messages; how many of them it was told were sent.
+    async fn send(&self) -> u64 {
+        match self {
+            Self::Nats(client) => {
+                for _ in 0..MESSAGES {
+                    if client.publish(TOPIC, vec![b'x'; MESSAGE_BYTES].into()).await.is_err() {
+                        return 0;
+                    }
+                }
+                if client.flush().await.is_ok() { MESSAGES as u64 } else { 0 }
+            }
+            Self::Kafka { producer, .. } => {
+                let payload = vec![b'x'; MESSAGE_BYTES];
+                let sends = (0..MESSAGES)
+                    .map(|_| producer.send(FutureRecord::<(), _>::to(TOPIC).payload(&payload), Duration::ZERO));
+                futures_util::future::join_all(sends).await.iter().filter(|sent| sent.is_ok()).count() as u64
+            }
+        }
+    }
+
+    /// How many messages the broker holds, where it can be asked.
+    async fn held(&self) -> Option<u64> {
+        match self {
+            Self::Nats(client) => ask(client, "STREAM.INFO.BARE", &json!({})).await?["state"]["messages"].as_u64(),
+            Self::Kafka { address, .. } => {
+                let reader: BaseConsumer = kafka(address).create().expect("the settings fit");
+                // It waits on its own thread only.
+                let ask = move || reader.fetch_watermarks(TOPIC, 0, SEND_TIMEOUT).ok();
+                let (begin, end) = tokio::task::spawn_blocking(ask).await.expect("it cannot panic")?;
+                u64::try_from(end - begin).ok()
+            }
+        }
+    }
+}
+
+fn kafka(address: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", address);
+    config
+}
+
+/// Asks JetStream; nothing where it refuses or does not answer.
+async fn ask(client: &async_nats::Client, subject: &str, body: &Value) -> Option<Value> {
     let answer = client.request(format!("$JS.API.{subject}"), body.to_string().into()).await.ok()?;
     let answer: Value = serde_json::from_slice(&answer.payload).ok()?;
     answer["error"].is_null().then_some(answer)
 }
 
-/// A client with a stream of its own, which stores what is sent to `bare`.
-pub(super) async fn stream(broker: &Broker) -> Client {
-    let client = async_nats::connect(broker.url()).await.expect("the server runs");
-    let body = json!({ "name": "BARE", "subjects": ["bare"] });
-    assert!(ask(&client, "STREAM.CREATE.BARE", &body).await.is_some(), "the stream is created");
-    client
+/// A client that sends until it is ended.
+pub(super) struct Sending {
+    client: Bare,
+    /// Messages that were told as sent.
+    messages: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+    task: JoinHandle<()>,
 }
 
-/// Publishes messages of that length; each is told as taken.
-pub(super) async fn publish(client: &Client, messages: u64, bytes: usize) {
-    for _ in 0..messages {
-        client.publish("bare", vec![b'x'; bytes].into()).await.expect("the client takes it");
+impl Sending {
+    /// Waits until that many messages were told as sent.
+    pub(super) async fn wait_for(&self, messages: u64) {
+        let what = format!("that {messages} messages were told as sent");
+        until(&what, async || self.messages.load(Ordering::Relaxed) >= messages).await;
     }
-    client.flush().await.expect("the server takes it");
+
+    /// Sends no more.
+    pub(super) async fn end(self) -> Sent {
+        self.ended.store(true, Ordering::Relaxed);
+        self.task.await.expect("it cannot panic");
+        Sent { client: self.client, messages: self.messages.load(Ordering::Relaxed) }
+    }
 }
 
-/// How many messages the stream holds, once it can be asked.
-pub(super) async fn held(client: &Client) -> u64 {
-    let mut held = None;
-    until("that the stream tells what it holds", async || {
-        let info = ask(client, "STREAM.INFO.BARE", &json!({})).await;
-        held = info.and_then(|info| info["state"]["messages"].as_u64());
-        held.is_some()
-    })
-    .await;
-    held.expect("it was told")
+/// What such a client was told.
+pub(super) struct Sent {
+    client: Bare,
+    /// Told as sent.
+    pub(super) messages: u64,
+}
+
+impl Sent {
+    /// How many messages the broker holds, once it can be asked.
+    pub(super) async fn held(&self) -> u64 {
+        let mut held = None;
+        until("that the broker tells what it holds", async || {
+            held = self.client.held().await;
+            held.is_some()
+        })
+        .await;
+        held.expect("it was told")
+    }
 }
