@@ -490,6 +490,54 @@ pub const KAFKA_LANE_QUEUE: usize = 4_096;
 pub const KAFKA_LANE_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Partitions of the topic of the lanes on Kafka: one for what is broadcast, the others for nodes.
 pub const KAFKA_LANES: i32 = 17;
+/// One record on RabbitMQ, with its properties.
+pub const RABBITMQ_RECORD_BYTES: usize = 1024 * 1024;
+/// Appends to RabbitMQ that wait for their confirmation, in each of two groups: topics and slots.
+pub const RABBITMQ_QUEUE_RECORDS: usize = 16_384;
+/// The bytes of those appends.
+pub const RABBITMQ_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// From an append to its confirmation by RabbitMQ; beyond it the outcome is unknown.
+pub const RABBITMQ_CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+/// Opening a connection to a node of RabbitMQ, TLS and the credentials among it.
+pub const RABBITMQ_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One question to RabbitMQ beside appends.
+pub const RABBITMQ_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Questions to RabbitMQ at once; more wait.
+pub const RABBITMQ_QUESTIONS: usize = 64;
+/// How often RabbitMQ and the gateway give each other a sign of life; after the second that is missing the
+/// connection is opened anew.
+pub const RABBITMQ_HEARTBEAT: Duration = Duration::from_secs(3);
+/// The longest wait before a node of RabbitMQ is tried again.
+pub const RABBITMQ_RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
+/// What a reader of RabbitMQ is given before its caller has taken it, by the size of the records that were seen until then.
+pub const RABBITMQ_READ_BYTES: u64 = 4 * 1024 * 1024;
+/// The most records of it.
+pub const RABBITMQ_PREFETCH: u16 = 1_024;
+/// The least, whatever their size.
+pub const RABBITMQ_PREFETCH_MIN: u16 = 16;
+/// Silence after which a reader of RabbitMQ asks whether there is more than it was given.
+pub const RABBITMQ_QUIET: Duration = Duration::from_secs(5);
+/// How long a log on RabbitMQ is taken for one that was never trimmed, before it is looked again.
+pub const RABBITMQ_MARK_AGE: Duration = Duration::from_secs(2);
+/// How long the first gateway of a namespace rests after it has created the list of logs: RabbitMQ writes down half a second
+/// after its first stream that it has any.
+pub const RABBITMQ_FIRST_STREAM_REST: Duration = Duration::from_secs(1);
+/// Streams on RabbitMQ of which it is remembered where they ended.
+pub const RABBITMQ_HINTS_KEPT: usize = 65_536;
+/// A segment of a new stream on RabbitMQ, which lets go of whole segments.
+pub const RABBITMQ_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// One message of a lane on RabbitMQ.
+pub const RABBITMQ_LANE_MESSAGE_BYTES: usize = 512 * 1024;
+/// Messages of a lane that wait on the way to RabbitMQ.
+pub const RABBITMQ_LANE_QUEUE: usize = 4_096;
+/// The bytes of those messages.
+pub const RABBITMQ_LANE_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// Messages in the queue of a node on RabbitMQ; beyond it the oldest are lost.
+pub const RABBITMQ_LANE_INBOX: usize = 65_536;
+/// The bytes of those messages.
+pub const RABBITMQ_LANE_INBOX_BYTES: usize = 64 * 1024 * 1024;
+/// Messages of a lane that a node is given before it has taken them.
+pub const RABBITMQ_LANE_PREFETCH: u16 = 256;
 /// What one page that is read back looks at in each partition; a filter that lets little pass ends it there.
 pub const PAGE_SCAN_BYTES: usize = 64 * 1024 * 1024;
 /// What shutdown waits for deliveries and requests in flight.

@@ -1,5 +1,5 @@
-//! In front of any adapter, one that refuses appends to some logs for a while, lets readers or deletions wait, and tells the time
-//! that the case holds.
+//! In front of any adapter, one that refuses appends to some logs for a while, lets readers of topics or deletions wait, and tells
+//! the time that the case holds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -66,7 +66,8 @@ impl Refusing {
         *self.refuses.lock() = None;
     }
 
-    /// Lets every reader wait, those that are open and those to come, or go on.
+    /// Lets every reader of a topic wait, those that are open and those to come, or go on. Slots are read all the same: where
+    /// a broker tells no positions, nobody commits anything without reading it back.
     pub fn hold_readers(&self, hold: bool) {
         self.held.send_replace(hold);
     }
@@ -76,7 +77,7 @@ impl Refusing {
         self.deletes_held.send_replace(hold);
     }
 
-    /// How many readers were opened.
+    /// How many readers of topics were opened.
     pub fn opened(&self) -> u64 {
         self.opened.load(Ordering::SeqCst)
     }
@@ -130,9 +131,15 @@ impl PartitionLog for Refusing {
 
     fn tail<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<Box<dyn Tail>>> {
         Box::pin(async move {
-            self.opened.fetch_add(1, Ordering::SeqCst);
             let inner = self.inner.tail(id, from).await?;
-            let (held, clock) = (self.held.subscribe(), self.clock.clone());
+            let held = match id {
+                LogId::Topic { .. } => {
+                    self.opened.fetch_add(1, Ordering::SeqCst);
+                    self.held.subscribe()
+                }
+                LogId::Slot { .. } | LogId::Outcomes { .. } => watch::channel(false).1,
+            };
+            let clock = self.clock.clone();
             Ok(Box::new(Held { inner, held, clock }) as Box<dyn Tail>)
         })
     }

@@ -1,0 +1,341 @@
+//! Questions to the broker, each on a channel of its own: what a refusal costs is the channel.
+//!
+//! AMQP 0.9.1 does not tell where a stream ends. A reader can begin at the last chunk, but nobody tells it that it has had
+//! all. So each question reads with a *fence* behind it: a second reader of the same stream on the same channel, opened and
+//! cancelled again. The broker asks the stream's process for the second reader only after it has registered the first, and
+//! works off a channel in order; so when the fence's cancellation is confirmed, everything that was committed when the
+//! question was asked has been delivered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::{BasicProperties, Channel, Confirmation};
+use parking_lot::Mutex;
+use tidegate_backbone::{Error, ErrorKind, Result};
+use tidegate_schemas::limits;
+use tokio::sync::Semaphore;
+
+use crate::connection::{Link, State};
+use crate::error::{busy, failed, misconfigured, unavailable, unconfirmed};
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    /// The first record.
+    First,
+    /// The last chunk.
+    Last,
+    /// That record, or the next one to come where it is beyond the end.
+    Offset(u64),
+}
+
+impl Start {
+    /// The arguments of a reader that begins there.
+    pub(crate) fn arguments(self) -> FieldTable {
+        let value = match self {
+            Self::First => AMQPValue::LongString(LongString::from("first")),
+            Self::Last => AMQPValue::LongString(LongString::from("last")),
+            Self::Offset(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),
+        };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), value);
+        arguments
+    }
+}
+
+/// Where a record stands in its stream; none where it comes from something else.
+pub(crate) fn offset(delivery: &Delivery) -> Option<u64> {
+    let value = delivery.properties.headers().as_ref()?.inner().get("x-stream-offset")?;
+    match value {
+        AMQPValue::LongLongInt(offset) => u64::try_from(*offset).ok(),
+        AMQPValue::LongInt(offset) => u64::try_from(*offset).ok(),
+        AMQPValue::LongUInt(offset) => Some((*offset).into()),
+        _ => None,
+    }
+}
+
+/// The settings that a stream is created with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamSettings {
+    pub(crate) segment_bytes: u64,
+    pub(crate) bytes_max: Option<u64>,
+    pub(crate) age_max_seconds: Option<u64>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    link: Arc<Link>,
+    permits: Semaphore,
+    /// Of each stream a record that was there: an end is looked for behind it, because the last chunk may be large.
+    hints: Mutex<HashMap<String, u64>>,
+}
+
+/// The most records behind such a record that are read; where there are more, the last chunk is.
+const BEHIND_HINT: u16 = 256;
+
+/// What a call of the broker may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Nothing.
+    Read,
+    /// The same, however often.
+    Repeat,
+    /// Something each time.
+    Once,
+}
+
+/// How often something is tried over which the connection is lost.
+const ATTEMPTS: u32 = 4;
+/// How long before it is tried again where the connection stands.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// The most records that one question reads.
+pub(crate) const READ_MAX: u16 = u16::MAX;
+
+impl Asker {
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self { link, permits: Semaphore::new(limits::RABBITMQ_QUESTIONS), hints: Mutex::default() }
+    }
+
+    /// Does something on a channel of its own, in bounded time. Where the connection was lost over it, which the broker also
+    /// ends when a stream goes away that is just asked for, it is done once more on the next one, if that changes nothing.
+    async fn on_channel<T, W>(&self, action: &str, purpose: Purpose, work: impl Fn(Channel) -> W) -> Result<T>
+    where
+        W: Future<Output = std::result::Result<T, lapin::Error>>,
+    {
+        let permit = tokio::time::timeout(limits::RABBITMQ_CALL_TIMEOUT, self.permits.acquire()).await;
+        let _permit = permit.map_err(|_| busy("questions"))?;
+        let began = tokio::time::Instant::now();
+        let mut attempts = if purpose == Purpose::Once { 1 } else { ATTEMPTS };
+        loop {
+            let used = self.link.current().map(|open| open.generation);
+            attempts -= 1;
+            match self.once(action, purpose, &work).await {
+                Err(error) if *error.kind() == ErrorKind::Unavailable && attempts > 0 => {
+                    if began.elapsed() >= limits::RABBITMQ_CALL_TIMEOUT {
+                        return Err(error);
+                    }
+                    if used.is_some() && self.link.current().map(|open| open.generation) == used {
+                        // A stream that is just created or deleted is refused in other words than it is a moment later.
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                    let mut state = self.link.state();
+                    let other = |state: &State| {
+                        state.closed || state.open.as_ref().is_some_and(|open| Some(open.generation) != used)
+                    };
+                    let next = async { drop(state.wait_for(other).await) };
+                    if tokio::time::timeout(limits::RABBITMQ_RECONNECT_DELAY_MAX, next).await.is_err() {
+                        return Err(error);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn once<T, W>(&self, action: &str, purpose: Purpose, work: &impl Fn(Channel) -> W) -> Result<T>
+    where
+        W: Future<Output = std::result::Result<T, lapin::Error>>,
+    {
+        let changes = purpose != Purpose::Read;
+        let channel = self.link.require(action)?.channel(action).await?;
+        // Dropping the last handle of a channel closes it.
+        match tokio::time::timeout(limits::RABBITMQ_CALL_TIMEOUT, work(channel)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(failed(action, error, changes)),
+            Err(_) => {
+                let error = unavailable(format!("{action}: RabbitMQ did not answer in time"));
+                Err(if changes { error.outcome_unknown() } else { error })
+            }
+        }
+    }
+
+    /// What is committed from there on, at most `count` records.
+    pub(crate) async fn read(&self, stream: &str, from: Start, count: u16) -> Result<Vec<Delivery>> {
+        let action = format!("reading the stream {stream}");
+        self.on_channel(&action, Purpose::Read, |channel| async move {
+            channel.basic_qos(count, BasicQosOptions::default()).await?;
+            let options = BasicConsumeOptions::default();
+            let mut records = channel.basic_consume(stream.into(), "records".into(), options, from.arguments()).await?;
+            let mut next = FieldTable::default();
+            next.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("next")));
+            channel.basic_consume(stream.into(), "fence".into(), options, next).await?;
+            channel.basic_cancel("fence".into(), BasicCancelOptions::default()).await?;
+            let mut read = Vec::new();
+            while read.len() < usize::from(count)
+                && let Some(delivery) = records.next().now_or_never()
+            {
+                // One that was ended by the broker has not given all.
+                let ended = || std::io::Error::other("the broker ended the reader");
+                read.push(delivery.ok_or_else(ended)??);
+            }
+            Ok(read)
+        })
+        .await
+    }
+
+    /// The last record; none where the stream is empty.
+    pub(crate) async fn last(&self, stream: &str) -> Result<Option<Delivery>> {
+        let began = tokio::time::Instant::now();
+        loop {
+            if let Some(last) = self.read(stream, Start::Last, READ_MAX).await?.pop() {
+                return Ok(Some(last));
+            }
+            // The last chunk may not be committed yet, which an empty stream does not have.
+            if self.read(stream, Start::First, 1).await?.is_empty() {
+                return Ok(None);
+            }
+            if began.elapsed() > limits::RABBITMQ_CALL_TIMEOUT {
+                return Err(unavailable(format!("the end of the stream {stream} is not committed by its replicas")));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The offset that the next record gets, and the bytes of the last one.
+    pub(crate) async fn end(&self, stream: &str) -> Result<(u64, Option<usize>)> {
+        let hint = self.hints.lock().get(stream).copied();
+        let mut last = None;
+        if let Some(hint) = hint {
+            let mut behind = self.read(stream, Start::Offset(hint), BEHIND_HINT).await?;
+            // None where the stream has lost it, or is another one by now.
+            if behind.len() < usize::from(BEHIND_HINT) {
+                last = behind.pop();
+            }
+        }
+        if last.is_none() {
+            last = self.last(stream).await?;
+        }
+        let found = last.as_ref().and_then(offset);
+        match found {
+            Some(offset) => self.hint(stream, offset),
+            None => drop(self.hints.lock().remove(stream)),
+        }
+        let end = found.map_or(0, |offset| offset + 1);
+        Ok((end, last.map(|last| last.data.len())))
+    }
+
+    /// Takes notice of a record that was there.
+    pub(crate) fn hint(&self, stream: &str, offset: u64) {
+        let mut hints = self.hints.lock();
+        match hints.get_mut(stream) {
+            Some(known) => *known = offset,
+            None => {
+                if hints.len() >= limits::RABBITMQ_HINTS_KEPT {
+                    hints.clear();
+                }
+                hints.insert(stream.to_owned(), offset);
+            }
+        }
+    }
+
+    /// The first record at that offset or behind it.
+    pub(crate) async fn at(&self, stream: &str, from: Start) -> Result<Option<Delivery>> {
+        Ok(self.read(stream, from, 1).await?.pop())
+    }
+
+    /// Whether there is a queue or stream of that name.
+    pub(crate) async fn exists(&self, queue: &str) -> Result<bool> {
+        let found = self
+            .on_channel(&format!("looking for {queue}"), Purpose::Read, |channel| async move {
+                let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+                channel.queue_declare(queue.into(), options, FieldTable::default()).await
+            })
+            .await;
+        match found {
+            Ok(_) => Ok(true),
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a queue that is there is a stream.
+    pub(crate) async fn is_stream(&self, queue: &str) -> Result<bool> {
+        // Declaring it as what it is may be refused for other settings, but only another type is refused for its type.
+        let declared =
+            self.declare_anew(queue, StreamSettings { segment_bytes: 0, bytes_max: None, age_max_seconds: None });
+        match declared.await {
+            Ok(()) => Ok(true),
+            Err(error) if *error.kind() == ErrorKind::Conflict => Ok(!error.to_string().contains("x-queue-type")),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates a stream; one that is there stays as it is.
+    pub(crate) async fn declare(&self, stream: &str, settings: StreamSettings) -> Result<()> {
+        match self.declare_anew(stream, settings).await {
+            // It is there, with other settings.
+            Err(error) if *error.kind() == ErrorKind::Conflict && self.is_stream(stream).await? => Ok(()),
+            declared => declared,
+        }
+    }
+
+    async fn declare_anew(&self, stream: &str, settings: StreamSettings) -> Result<()> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(LongString::from("stream")));
+        let mut number = |name: &str, value: u64| {
+            arguments.insert(name.into(), AMQPValue::LongLongInt(i64::try_from(value).unwrap_or(i64::MAX)));
+        };
+        if settings.segment_bytes > 0 {
+            number("x-stream-max-segment-size-bytes", settings.segment_bytes);
+        }
+        if let Some(bytes) = settings.bytes_max {
+            number("x-max-length-bytes", bytes);
+        }
+        if let Some(seconds) = settings.age_max_seconds {
+            arguments.insert("x-max-age".into(), AMQPValue::LongString(LongString::from(format!("{seconds}s"))));
+        }
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.on_channel(&format!("creating the stream {stream}"), Purpose::Repeat, |channel| {
+            let arguments = arguments.clone();
+            async move { channel.queue_declare(stream.into(), options, arguments).await.map(|_| ()) }
+        })
+        .await
+    }
+
+    /// Deletes a stream; one that is not there is no error.
+    pub(crate) async fn delete(&self, stream: &str) -> Result<()> {
+        let deleted = self
+            .on_channel(&format!("deleting the stream {stream}"), Purpose::Repeat, |channel| async move {
+                channel.queue_delete(stream.into(), QueueDeleteOptions::default()).await.map(|_| ())
+            })
+            .await;
+        match deleted {
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    /// Appends to a stream of ours, and waits for the confirmation.
+    pub(crate) async fn publish(&self, stream: &str, body: &str) -> Result<()> {
+        let action = format!("writing to the stream {stream}");
+        let confirmed = self
+            .on_channel(&action, Purpose::Once, |channel| async move {
+                channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+                let properties = BasicProperties::default().with_delivery_mode(2);
+                let confirm =
+                    channel.basic_publish("".into(), stream.into(), options, body.as_bytes(), properties).await?;
+                Ok(confirm.await)
+            })
+            .await?;
+        match confirmed {
+            Ok(Confirmation::Ack(None)) => Ok(()),
+            Ok(Confirmation::Ack(Some(_))) => {
+                Err(Error::new(ErrorKind::NotFound, format!("{action}: there is no such stream")))
+            }
+            Ok(Confirmation::Nack(_)) => Err(unavailable(format!("{action}: RabbitMQ refuses it")).outcome_unknown()),
+            Ok(Confirmation::NotRequested) => Err(misconfigured(format!("{action}: RabbitMQ confirms nothing"))),
+            Err(error) => Err(unconfirmed(&action, error)),
+        }
+    }
+}

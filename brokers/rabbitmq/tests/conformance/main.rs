@@ -1,0 +1,36 @@
+//! RabbitMQ keeps the contract: the suite of `tidegate-conformance`, with lanes of RabbitMQ. Cases that leave the broker alone
+//! share one, with names of their own; those that bring about faults have each a broker of its own behind a fault proxy, or
+//! three nodes.
+
+mod fixture;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidegate_conformance::{Broker, Case, Need, Report, cases, run_on_broker};
+
+use fixture::Share;
+
+/// Runs those cases, each with names of its own on that broker, and on brokers of their own those that take it away.
+async fn run(broker: &Broker, cases: &[Case]) -> Report {
+    let (run_id, shares) = (std::process::id(), AtomicU64::new(0));
+    run_on_broker(cases, |case| {
+        let needs = |need| case.needs.contains(&need);
+        let number = shares.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{run_id}-{number}", case.id.to_ascii_lowercase());
+        if needs(Need::Cut) || case.is_faulted() {
+            let server = if needs(Need::Nodes) { "rabbitmq3" } else { "rabbitmq" };
+            return Box::pin(async move { Share::behind_proxies(server, &name).await });
+        }
+        let share = Share::of(broker.url(), &name);
+        Box::pin(async { Some(share) })
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq_conforms() {
+    let Some(broker) = Broker::start("rabbitmq").await else { return };
+    let report = run(&broker, &cases()).await;
+    let failures = report.failures();
+    assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+}
