@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Untold,
     /// It is written twice.
     Twice,
+    /// It is written and told, and not kept: gone with [`Misbehaving::lose`], before it or behind it.
+    Unkept,
     /// It is on its way until [`Misbehaving::release`].
     Held,
 }
@@ -39,7 +41,17 @@ pub(crate) enum Harm {
 }
 
 type Script = Box<dyn FnMut(&LogId, &Record) -> Fault + Send>;
-type Harms = Arc<Mutex<BTreeMap<(LogId, Position), Harm>>>;
+type Harms = Arc<Mutex<Harmed>>;
+
+/// What readers do not see as it was written.
+#[derive(Default)]
+struct Harmed {
+    at: BTreeMap<(LogId, Position), Harm>,
+    /// By what they hold, because where they stand is not known before a reader may come.
+    unkept: Vec<Bytes>,
+    /// Whether those are gone.
+    lost: bool,
+}
 
 /// See the module.
 pub(crate) struct Misbehaving {
@@ -73,7 +85,19 @@ impl Misbehaving {
 
     /// From now on readers see that of a record, those that are open and those to come.
     pub(crate) fn harm(&self, id: &LogId, position: Position, harm: Harm) {
-        self.harms.lock().insert((id.clone(), position), harm);
+        self.harms.lock().at.insert((id.clone(), position), harm);
+    }
+
+    /// The broker loses what it has not kept, as with its power.
+    pub(crate) fn lose(&self) {
+        self.harms.lock().lost = true;
+    }
+
+    /// The same broker for another client, whose appends meet no fault.
+    pub(crate) fn beside(&self) -> Arc<dyn PartitionLog> {
+        let (inner, harms) = (Arc::clone(&self.inner), Arc::clone(&self.harms));
+        let (faults, released) = (AtomicU64::new(0), watch::Sender::new(false));
+        Arc::new(Self { inner, script: Mutex::new(Box::new(|_, _| Fault::None)), harms, faults, released })
     }
 
     /// Lets appends that are held come to the broker.
@@ -124,6 +148,12 @@ impl PartitionLog for Misbehaving {
         let unknown = Error::new(ErrorKind::Unknown, format!("{id}: the acknowledgement was lost"));
         match fault {
             Fault::None => self.inner.append(id, record),
+            Fault::Unkept => {
+                if let Record::Frame(bytes) = &record {
+                    self.harms.lock().unkept.push(bytes.clone());
+                }
+                self.inner.append(id, record)
+            }
             Fault::Lost => Box::pin(std::future::ready(Err(unknown))),
             Fault::Untold => {
                 let appending = self.inner.append(id, record);
@@ -153,7 +183,7 @@ impl PartitionLog for Misbehaving {
     fn tail<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<Box<dyn Tail>>> {
         Box::pin(async move {
             let inner = self.inner.tail(id, from).await?;
-            Ok(Box::new(Harmed { inner, id: id.clone(), harms: Arc::clone(&self.harms) }) as Box<dyn Tail>)
+            Ok(Box::new(HarmedTail { inner, id: id.clone(), harms: Arc::clone(&self.harms) }) as Box<dyn Tail>)
         })
     }
 
@@ -171,15 +201,19 @@ impl PartitionLog for Misbehaving {
 }
 
 /// A reader that sees records harmed.
-struct Harmed {
+struct HarmedTail {
     inner: Box<dyn Tail>,
     id: LogId,
     harms: Harms,
 }
 
-impl Harmed {
+impl HarmedTail {
     fn seen(&self, mut stored: Stored) -> Option<Stored> {
-        match self.harms.lock().get(&(self.id.clone(), stored.position)) {
+        let harms = self.harms.lock();
+        if harms.lost && matches!(&stored.record, Record::Frame(bytes) if harms.unkept.contains(bytes)) {
+            return None;
+        }
+        match harms.at.get(&(self.id.clone(), stored.position)) {
             None => {}
             Some(Harm::Gone) => return None,
             Some(Harm::Flipped) => {
@@ -195,7 +229,7 @@ impl Harmed {
     }
 }
 
-impl Tail for Harmed {
+impl Tail for HarmedTail {
     fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Batch>> {
         Box::pin(async move {
             let batch = self.inner.next(bytes_max).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tidegate_schemas::limits;
 
-use super::accept::{Acceptor, Phase, Verdict};
+use super::accept::{Acceptor, Link, Phase, Verdict};
 use super::frame::{Frame, Kind, hash};
 use super::heads::Heads;
 use super::journal::{Identity, Left, Taken};
@@ -122,24 +122,25 @@ impl Follower {
     }
 
     fn fold(&mut self, stored: &Stored) -> Result<bool> {
-        let (id, position) = (self.id(), stored.position);
-        let (frame, bytes) = decode(id.clone(), stored)?;
-        let verdict = self.acceptor.accept(&frame.link(hash(bytes)), position);
+        let position = stored.position;
+        let (frame, bytes) = decode(self.id(), stored)?;
+        let link = frame.link(hash(bytes));
+        let verdict = self.acceptor.accept(&link, position);
         self.next = position.next();
         match verdict {
-            Verdict::Broken(broken) => Err(data_loss(&id, position, &broken)),
-            Verdict::Accepted => self.take(&frame, bytes.len()).map(|()| true),
+            Verdict::Broken(broken) => Err(data_loss(&self.acceptor, &link, position, &broken)),
+            Verdict::Accepted => self.take(&frame, &link, bytes.len()).map(|()| true),
             _ => Ok(false),
         }
     }
 
-    fn take(&mut self, frame: &Frame, bytes: usize) -> Result<()> {
+    fn take(&mut self, frame: &Frame, link: &Link, bytes: usize) -> Result<()> {
         match &frame.kind {
             Kind::Commit { commits } => {
                 let mut state = self.state.write();
                 for commit in commits {
-                    let broken = state.commit(commit);
-                    broken.map_err(|broken| data_loss(&self.id(), self.next, &broken))?;
+                    let position = self.acceptor.last_position().unwrap_or_default();
+                    state.commit(commit).map_err(|broken| data_loss(&self.acceptor, link, position, &broken))?;
                 }
             }
             Kind::Snapshot(part) => {

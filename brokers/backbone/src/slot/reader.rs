@@ -8,7 +8,7 @@ use tidegate_schemas::limits;
 
 use crate::error::{Applied, Error, ErrorKind, Result};
 use crate::log::{LogId, PartitionLog, Position, Record, Stored};
-use crate::slot::accept::{Acceptor, Broken, Phase, Verdict};
+use crate::slot::accept::{Acceptor, Broken, Link, Phase, Verdict};
 use crate::slot::frame::{Frame, Generation, HEADER_BYTES, Kind, hash};
 use crate::slot::heads::Heads;
 use crate::slot::journal::Taken;
@@ -50,9 +50,9 @@ impl Folded {
         let verdict = self.acceptor.accept(&link, position);
         self.next = position.next();
         match verdict {
-            Verdict::Broken(broken) => return Err(data_loss(&generation.log(slot), position, &broken)),
+            Verdict::Broken(broken) => return Err(data_loss(&self.acceptor, &link, position, &broken)),
             Verdict::Accepted => {
-                self.take(&frame, bytes.len()).map_err(|broken| data_loss(&generation.log(slot), position, &broken))?
+                self.take(&frame, bytes.len()).map_err(|broken| data_loss(&self.acceptor, &link, position, &broken))?;
             }
             _ => {}
         }
@@ -230,8 +230,26 @@ pub(crate) fn decode(id: LogId, stored: &Stored) -> Result<(Frame, &[u8])> {
     }
 }
 
-pub(crate) fn data_loss(id: &LogId, position: Position, broken: &Broken) -> Error {
-    Error::new(ErrorKind::DataLoss, format!("{id} contradicts itself at position {position}")).with_source(*broken)
+/// The error of a frame that contradicts what was read before it: what both are, and who wrote them, which is what can be known
+/// of the cause.
+pub(crate) fn data_loss(before: &Acceptor, frame: &Link, position: Position, broken: &Broken) -> Error {
+    let id = before.generation().log(before.slot());
+    let Link { epoch, owner, sequence, known, hash, .. } = frame;
+    let last = match before.last_position() {
+        None => "nothing was accepted before it".to_owned(),
+        Some(last) => format!(
+            "accepted before it was frame {} of epoch {} at position {last}, hash {:016x}, by {:x}",
+            before.last_sequence(),
+            before.epoch(),
+            before.last_hash(),
+            before.owner().unwrap_or_default(),
+        ),
+    };
+    let context = format!(
+        "{id} contradicts itself at position {position}, where frame {sequence} of epoch {epoch} stands, hash {hash:016x}, by \
+         {owner:x}, who had relied on frames up to {known}; {last}"
+    );
+    Error::new(ErrorKind::DataLoss, context).with_source(*broken)
 }
 
 /// A call of the log that is given up after a while, its outcome being unknown then.

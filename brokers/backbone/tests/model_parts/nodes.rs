@@ -102,6 +102,12 @@ impl World {
                     if !room {
                         continue;
                     }
+                    // Not before every append has told something.
+                    let waits =
+                        |record: &Record| self.flights.iter().any(|(flight, _)| flight.hash == record.link.hash);
+                    if owner.window.is_untold() && !owner.out.iter().any(waits) {
+                        actions.push(Action::SendAgain(node));
+                    }
                     let serving = matches!(owner.stage, Stage::Serving);
                     if serving || matches!(owner.stage, Stage::Building { .. }) {
                         actions.extend((0..bounds.commands).map(|command| Action::Commit(node, command)));
@@ -125,6 +131,7 @@ impl World {
         let changed = match action {
             Action::Announce(node) => world.announce(bounds, node),
             Action::Read(node) => world.read(bounds, node),
+            Action::SendAgain(node) => world.send_again(bounds, node),
             Action::Commit(node, command) => world.commit(bounds, node, 1 << command),
             Action::Roll(node) => world.roll(bounds, node),
             Action::Seal(node) => world.seal(bounds, node),
@@ -227,10 +234,20 @@ impl World {
         if superseded {
             return false;
         }
+        self.fly_all(bounds, node, owner);
+        true
+    }
+
+    fn send_again(&mut self, bounds: &Bounds, node: usize) -> bool {
+        let Node::Owner(owner) = self.nodes[node].clone() else { return false };
+        self.fly_all(bounds, node, &owner);
+        true
+    }
+
+    fn fly_all(&mut self, bounds: &Bounds, node: usize, owner: &Owner) {
         for record in owner.out.clone() {
             self.fly(bounds, owner.log, node, record);
         }
-        true
     }
 
     fn commit(&mut self, bounds: &Bounds, node: usize, command: u8) -> bool {

@@ -87,6 +87,8 @@ pub(crate) enum Action {
     /// A node takes part as a candidate, whatever it was before: what it was has died or hangs in its appends.
     Announce(usize),
     Read(usize),
+    /// An owner sends what is out again, before it has read what became of it.
+    SendAgain(usize),
     Commit(usize, u8),
     Roll(usize),
     Seal(usize),

@@ -2,6 +2,7 @@
 //! that it is the fault that is noticed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -148,18 +149,30 @@ async fn positions(log: &dyn PartitionLog) -> Result<Vec<Position>, Failure> {
 
 async fn lost_tail(fixture: Arc<dyn Fixture>) -> Outcome {
     let bench = Bench::open(&fixture).await?;
-    let log = bench.misbehaving(|_, _| Fault::None);
-    let shared = || Arc::clone(&log) as Arc<dyn PartitionLog>;
     for lost in [0, 2] {
-        let journal = bench.journal(shared()).await?;
+        // From some commit on nothing is kept of what this owner writes, its signs of life among it: one that stayed behind what
+        // is gone would make it a hole and no tail, which is JRN-29.
+        let kept = Arc::new(AtomicBool::new(true));
+        let keeps = Arc::clone(&kept);
+        let log = bench.misbehaving(move |_, _| if keeps.load(Ordering::SeqCst) { Fault::None } else { Fault::Unkept });
+        let journal = bench.journal(Arc::clone(&log) as Arc<dyn PartitionLog>).await?;
         for n in 0..5 {
+            kept.store(n + lost < 5, Ordering::SeqCst);
             journal.commit(put("a", n.to_string())).await?;
         }
-        for position in positions(&*log).await?.into_iter().rev().take(lost) {
-            log.harm(&FIRST, position, Harm::Gone);
-        }
+        let unkept = log.faults();
+        log.lose();
+        let writes_on = lost > 0 && !log.capability().exclusive;
+        let written = async {
+            while writes_on && log.faults() == unkept {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let written = tokio::time::timeout(HANG, written).await;
+        written.map_err(|_| Failure::late("expected that the owner gives a sign of life"))?;
         // The next owner cannot know what it never saw; whoever knew it finds out.
-        let next = bench.journal(shared()).await?;
+        let next = bench.journal(log.beside()).await?;
+        same("what the next owner knows", next.get(b"a").map(|head| head.value), Some((4 - lost).to_string().into()))?;
         next.commit(put("a", "next")).await?;
         let late = journal.commit(put("a", "late")).await;
         holds("a superseded owner gets nothing accepted", late.is_err(), &late)?;

@@ -435,7 +435,7 @@ async fn read(
                 continue;
             }
             match acceptor.accept(&link, stored.position) {
-                Verdict::Broken(broken) => return Err(data_loss(id, stored.position, &broken)),
+                Verdict::Broken(broken) => return Err(data_loss(acceptor, &link, stored.position, &broken)),
                 Verdict::Accepted if accepted(&link).is_break() => return Ok(()),
                 _ => {}
             }
