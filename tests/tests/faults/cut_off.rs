@@ -4,10 +4,8 @@
 use tidegate_conformance::{Broker, Direction, Proxy};
 use tidegate_tests::cluster::{Member, acknowledged, broker, figure, order, settled, until};
 use tidegate_tests::gateway::Options;
-use tidegate_tests::home::Home;
-use tidegate_tests::load::Load;
-use tidegate_tests::sink::Sink;
-use tidegate_tests::subscriptions::{PATIENT_RETRY, Subscription};
+
+use super::subscribed;
 
 /// Cuts the connections through it in one way.
 type Fault = fn(&Proxy);
@@ -18,15 +16,11 @@ async fn a_gateway_that_is_cut_off_has_no_effect_any_more() {
     let Some(broker) = broker("nats").await.filter(Broker::is_ours) else { return };
     let proxy = Proxy::start().await;
     proxy.forward_to(broker.addresses()[0].parse().unwrap());
-    let (sink, home) = (Sink::accepting().await, Home::new());
-    let (to, delivery) = (sink.url(), ["order: key", PATIENT_RETRY]);
-    let subscription = Subscription { name: "load", topics: &["load"], filters: &[], sink: &to, delivery: &delivery };
-    home.write_resource("load.yaml", &subscription.yaml());
+    let (sink, home, load) = subscribed(8).await;
     let options = Options { backbone: Some(format!("nats://{}", proxy.address())), ..Options::default() };
     let gateway = home.start_with(options).await.unwrap_or_else(|refused| panic!("{refused}"));
     let (one, two) = (Member { home, gateway }, Member::start(&broker).await);
     settled(&[&one, &two]).await;
-    let load = Load::new("load", 8);
     let running = load.begin(two.client());
     sink.wait_until("fifty deliveries", |deliveries| deliveries.len() >= 50).await;
 

@@ -3,15 +3,11 @@
 use tidegate_conformance::{Act, Broker};
 use tidegate_tests::client::{Client, Outgoing};
 use tidegate_tests::cluster::{Member, acknowledged, is_built_in, order, settled, until};
-use tidegate_tests::home::Home;
-use tidegate_tests::load::Load;
 use tidegate_tests::machine::not_had;
 use tidegate_tests::mount::SmallDisk;
-use tidegate_tests::sink::Sink;
-use tidegate_tests::subscriptions::{PATIENT_RETRY, Subscription};
 
 use super::bare::Bare;
-use super::long_faults;
+use super::{long_faults, subscribed};
 
 /// Left free on the disk when it is filled: what a few hundred events take.
 const LEFT_BYTES: u64 = 200_000;
@@ -29,15 +25,11 @@ async fn full(name: &str, mebibytes: u64) {
         Err(reason) => return not_had(&format!("a full disk under {name}"), &reason),
     };
     let Some(broker) = Broker::start_in(name, disk.path()).await.filter(Broker::is_ours) else { return };
-    let (sink, home) = (Sink::accepting().await, Home::new());
-    let (to, delivery) = (sink.url(), ["order: key", PATIENT_RETRY]);
-    let subscription = Subscription { name: "load", topics: &["load"], filters: &[], sink: &to, delivery: &delivery };
-    home.write_resource("load.yaml", &subscription.yaml());
+    let (sink, home, load) = subscribed(4).await;
     let member = Member::start_in(home, &broker).await;
     settled(&[&member]).await;
     let client = member.client();
     let bare = Bare::connect(&broker).await;
-    let load = Load::new("load", 4);
     let running = load.begin(client);
     sink.wait_until("fifty deliveries", |deliveries| deliveries.len() >= 50).await;
 

@@ -6,12 +6,8 @@ use std::process::Command;
 
 use tidegate_conformance::Broker;
 use tidegate_tests::cluster::{Member, SLOTS, broker, figure, settled, shown, until};
-use tidegate_tests::home::Home;
-use tidegate_tests::load::Load;
-use tidegate_tests::sink::Sink;
-use tidegate_tests::subscriptions::{PATIENT_RETRY, Subscription};
 
-use super::publish;
+use super::{publish, subscribed};
 
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp can be run");
@@ -28,13 +24,9 @@ async fn damaged(member: &Member) -> Vec<String> {
 /// Kills the broker under gateways that know more than its data does when it comes back, or as much.
 async fn restarted(name: &str, loses: bool) {
     let Some(broker) = broker(name).await.filter(Broker::is_ours) else { return };
-    let (sink, home) = (Sink::accepting().await, Home::new());
-    let (to, delivery) = (sink.url(), ["order: key", PATIENT_RETRY]);
-    let subscription = Subscription { name: "load", topics: &["load"], filters: &[], sink: &to, delivery: &delivery };
-    home.write_resource("load.yaml", &subscription.yaml());
+    let (sink, home, load) = subscribed(4).await;
     let member = Member::start_in(home, &broker).await;
     settled(&[&member]).await;
-    let load = Load::new("load", 4);
     let running = load.begin(member.client());
     sink.wait_until("fifty deliveries", |deliveries| deliveries.len() >= 50).await;
     let data = broker.folder().expect("the broker is ours").join("1/data");

@@ -23,6 +23,9 @@ use tidegate_conformance::Broker;
 use tidegate_tests::client::{Client, Outgoing};
 use tidegate_tests::gateway::{Gateway, Options};
 use tidegate_tests::home::Home;
+use tidegate_tests::load::Load;
+use tidegate_tests::sink::Sink;
+use tidegate_tests::subscriptions::{PATIENT_RETRY, Subscription};
 
 /// Stands in every secret of a test, so that one that is shown is found.
 const SECRET: &str = "secret";
@@ -79,6 +82,16 @@ fn over_tls(broker: &Broker) -> String {
     } else {
         format!("tls+nats://{addresses}")
     }
+}
+
+/// A load by so many producers, and a home with the subscription that delivers it to the sink, in the order of its keys and for
+/// as long as a fault lasts.
+async fn subscribed(producers: usize) -> (Sink, Home, Load) {
+    let (sink, home) = (Sink::accepting().await, Home::new());
+    let (to, delivery) = (sink.url(), ["order: key", PATIENT_RETRY]);
+    let subscription = Subscription { name: "load", topics: &["load"], filters: &[], sink: &to, delivery: &delivery };
+    home.write_resource("load.yaml", &subscription.yaml());
+    (sink, home, Load::new("load", producers))
 }
 
 /// Publishes an event until it is acknowledged, as whoever publishes does.

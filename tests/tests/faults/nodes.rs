@@ -7,12 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_conformance::Broker;
 use tidegate_tests::client::Client;
 use tidegate_tests::cluster::{Member, acknowledged, broker, figure, order, owned, settled, until};
-use tidegate_tests::home::Home;
-use tidegate_tests::load::Load;
-use tidegate_tests::sink::Sink;
-use tidegate_tests::subscriptions::{PATIENT_RETRY, Subscription};
 
-use super::long_faults;
+use super::{long_faults, subscribed};
 
 /// Events that must be acknowledged before the next step: so the fault is met, and outlasted.
 const PROGRESS: u64 = 200;
@@ -43,13 +39,9 @@ async fn commit(client: Client, sink: String, stop: Arc<AtomicBool>) -> BTreeSet
 
 async fn nodes(name: &str) {
     let Some(broker) = broker(name).await.filter(Broker::is_ours) else { return };
-    let (sink, home) = (Sink::accepting().await, Home::new());
-    let (to, delivery) = (sink.url(), ["order: key", PATIENT_RETRY]);
-    let subscription = Subscription { name: "load", topics: &["load"], filters: &[], sink: &to, delivery: &delivery };
-    home.write_resource("load.yaml", &subscription.yaml());
+    let (sink, home, load) = subscribed(8).await;
     let (one, two) = (Member::start_in(home, &broker).await, Member::start(&broker).await);
     settled(&[&one, &two]).await;
-    let load = Load::new("load", 8);
     let total = || load.acknowledged().iter().sum::<u64>();
     let running = load.begin(two.client());
     let stop = Arc::new(AtomicBool::new(false));

@@ -3,24 +3,16 @@
 use tidegate_conformance::{Broker, Linked, Proxy};
 use tidegate_tests::client::Outgoing;
 use tidegate_tests::cluster::{acknowledged, broker, figure, is_built_in, order, until};
-use tidegate_tests::home::Home;
-use tidegate_tests::load::Load;
-use tidegate_tests::sink::Sink;
-use tidegate_tests::subscriptions::{PATIENT_RETRY, Subscription};
 
-use super::{Backbone, SECRET, over_tls};
+use super::{Backbone, SECRET, over_tls, subscribed};
 
 /// Under a load, until the gateway says so and again until it works: it goes on by itself, and nothing acknowledged is missing.
 async fn revoked(broker: &Broker, url: &str, cut: impl Fn()) {
     let tls = broker.folder().expect("the broker is ours").join("tls");
-    let (sink, home) = (Sink::accepting().await, Home::new());
-    let (to, delivery) = (sink.url(), ["order: key", PATIENT_RETRY]);
-    let subscription = Subscription { name: "load", topics: &["load"], filters: &[], sink: &to, delivery: &delivery };
-    home.write_resource("load.yaml", &subscription.yaml());
+    let (sink, home, load) = subscribed(4).await;
     let backbone = Backbone::by_password(url, &tls, "ca.pem", "tidegate", "tidegate-secret");
     let gateway = backbone.start(&home).await;
     let client = gateway.client();
-    let load = Load::new("load", 4);
     let running = load.begin(client);
     sink.wait_until("fifty deliveries", |deliveries| deliveries.len() >= 50).await;
 
