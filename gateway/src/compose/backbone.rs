@@ -65,15 +65,16 @@ pub(super) async fn open_telling(
 ) -> Result<Opened, Error> {
     match &backbone.url {
         BackboneUrl::Embedded { path } => embedded::open(path, environment),
-        #[cfg(feature = "nats")]
-        BackboneUrl::Broker { broker: Broker::Nats, .. } => {
-            patiently(backbone, told, async || super::nats::open(backbone, environment).await).await
+        BackboneUrl::Broker { broker, .. } => {
+            let connect = async || match broker {
+                #[cfg(feature = "nats")]
+                Broker::Nats => super::nats::open(backbone, environment).await,
+                #[cfg(feature = "kafka")]
+                Broker::Kafka => super::kafka::open(backbone, environment).await,
+                _ => Err(unfit(backbone)),
+            };
+            patiently(backbone, told, connect).await
         }
-        #[cfg(feature = "kafka")]
-        BackboneUrl::Broker { broker: Broker::Kafka, .. } => {
-            patiently(backbone, told, async || super::kafka::open(backbone, environment).await).await
-        }
-        #[allow(unreachable_patterns, reason = "whether another broker is left depends on what is built in")]
         _ => Err(unfit(backbone)),
     }
 }
