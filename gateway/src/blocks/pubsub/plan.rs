@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use tidegate_backbone::Result;
-use tidegate_backbone::catalogue::{Origin, Retention, Start, Subscription, SubscriptionSpec, Topic};
+use tidegate_backbone::catalogue::{Origin, RequestSpec, Retention, Start, SubscriptionSpec, Topic};
 use tidegate_backbone::consume::{Looked, Question, Tally};
 use tidegate_resources::{self as resources, Resources};
 use tidegate_routing::{TopicName, TopicPattern};
@@ -122,7 +122,7 @@ impl PubSub {
         names.dedup();
         let subscriptions = names.into_iter().map(|name| {
             let existing = there.iter().find(|subscription| subscription.spec.name == *name);
-            let (action, changes) = difference(existing, after.get(name));
+            let (action, changes) = difference(existing.map(|existing| &existing.spec), after.get(name));
             let from = from.get(name).cloned().filter(|_| action == Action::Create);
             let tally = prediction.subscriptions.remove(name).unwrap_or_default();
             PlannedSubscription { name: name.clone(), action, changes, from, tally }
@@ -192,30 +192,87 @@ impl PubSub {
 }
 
 /// What becomes of a subscription, and which of its settings change.
-fn difference(before: Option<&Arc<Subscription>>, after: Option<&SubscriptionSpec>) -> (Action, Vec<&'static str>) {
+fn difference(before: Option<&SubscriptionSpec>, after: Option<&SubscriptionSpec>) -> (Action, Vec<&'static str>) {
     let (before, after) = match (before, after) {
         (None, _) => return (Action::Create, Vec::new()),
         (Some(_), None) => return (Action::End, Vec::new()),
-        (Some(before), Some(after)) => (&before.spec, after),
+        (Some(before), Some(after)) => (before, after),
     };
+    // Every member by name, so that one that comes later cannot be forgotten here.
+    let SubscriptionSpec {
+        name: _,
+        topics,
+        filters,
+        sink,
+        request: RequestSpec { mode, signatures, headers, handshake, ca },
+        from,
+        order,
+        max_in_flight,
+        timeout,
+        retry,
+        on_exhausted,
+        dead_letter_topic,
+        reply_to,
+        origin: _,
+    } = after;
     let differs = [
-        ("topics", before.topics != after.topics),
-        ("filters", before.filters != after.filters),
-        ("sink", before.sink != after.sink),
-        ("signing", before.request.signatures != after.request.signatures),
-        ("headers", before.request.headers != after.request.headers),
-        ("handshake", before.request.handshake != after.request.handshake),
-        ("tls", before.request.ca != after.request.ca),
-        ("delivery.mode", before.request.mode != after.request.mode),
-        ("delivery.order", before.order != after.order),
-        ("delivery.maxInFlight", before.max_in_flight != after.max_in_flight),
-        ("delivery.timeout", before.timeout != after.timeout),
-        ("delivery.retry", before.retry != after.retry),
-        ("delivery.from", before.from != after.from),
-        ("delivery.deadLetterTopic", before.dead_letter_topic != after.dead_letter_topic),
+        ("topics", before.topics != *topics),
+        ("filters", before.filters != *filters),
+        ("sink", before.sink != *sink),
+        ("replyTo", before.reply_to != *reply_to),
+        ("signing", before.request.signatures != *signatures),
+        ("headers", before.request.headers != *headers),
+        ("handshake", before.request.handshake != *handshake),
+        ("tls", before.request.ca != *ca),
+        ("delivery.mode", before.request.mode != *mode),
+        ("delivery.order", before.order != *order),
+        ("delivery.maxInFlight", before.max_in_flight != *max_in_flight),
+        ("delivery.timeout", before.timeout != *timeout),
+        ("delivery.retry", before.retry != *retry),
+        ("delivery.onExhausted", before.on_exhausted != *on_exhausted),
+        ("delivery.from", before.from != *from),
+        ("delivery.deadLetterTopic", before.dead_letter_topic != *dead_letter_topic),
     ];
     let changes: Vec<&str> = differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect();
-    // A member that came later is not in the list; nobody must read "stays as it is" for it.
-    let same = SubscriptionSpec { origin: before.origin.clone(), ..after.clone() } == *before;
-    if same { (Action::Keep, changes) } else { (Action::Change, changes) }
+    if changes.is_empty() { (Action::Keep, changes) } else { (Action::Change, changes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(lines: &str) -> SubscriptionSpec {
+        let text = format!(
+            "apiVersion: tidegate.dev/v1\nkind: Subscription\nmetadata: {{name: s}}\nspec: {{topics: [t], {lines}}}\n"
+        );
+        let read = resources::parse("s.yaml", &text, &|_| Some("hush".to_owned()))
+            .unwrap_or_else(|faults| panic!("{faults:?}"));
+        spec_of(&read.subscriptions[0], Origin::Api)
+    }
+
+    #[test]
+    fn every_setting_that_changes_is_told_by_its_name() {
+        let there = spec("sink: 'http://h/'");
+        for (lines, name) in [
+            ("sink: 'http://other/'", "sink"),
+            ("sink: 'http://h/', filters: [{exact: {type: a}}]", "filters"),
+            ("sink: 'http://h/', replyTo: 'topic://replies'", "replyTo"),
+            ("sink: 'http://h/', headers: {x-key: '${env:KEY}'}", "headers"),
+            ("sink: 'http://h/', handshake: {origin: gateway.example.com}", "handshake"),
+            ("sink: 'http://h/', delivery: {mode: structured}", "delivery.mode"),
+            ("sink: 'http://h/', delivery: {order: none}", "delivery.order"),
+            ("sink: 'http://h/', delivery: {maxInFlight: 7}", "delivery.maxInFlight"),
+            ("sink: 'http://h/', delivery: {timeout: 7s}", "delivery.timeout"),
+            ("sink: 'http://h/', delivery: {retry: {maxAttempts: 7}}", "delivery.retry"),
+            ("sink: 'http://h/', delivery: {onExhausted: pauseKey}", "delivery.onExhausted"),
+            ("sink: 'http://h/', delivery: {from: earliest}", "delivery.from"),
+            ("sink: 'http://h/', delivery: {deadLetterTopic: dead}", "delivery.deadLetterTopic"),
+        ] {
+            assert_eq!(difference(Some(&there), Some(&spec(lines))), (Action::Change, vec![name]), "{lines}");
+        }
+        let elsewhere = SubscriptionSpec { origin: Origin::FirstUse, ..there.clone() };
+        assert_eq!(difference(Some(&elsewhere), Some(&there)), (Action::Keep, vec![]), "who declared it is no setting");
+        assert_eq!(difference(None, Some(&there)).0, Action::Create);
+        assert_eq!(difference(Some(&there), None).0, Action::End);
+    }
 }
