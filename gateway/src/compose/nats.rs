@@ -20,6 +20,7 @@ fn options(backbone: &Backbone) -> Result<Options, Error> {
             Credentials::User { user: user.clone(), password: password.expose().to_owned() }
         }
         Some(config::Credentials::Token(token)) => Credentials::Token(token.expose().to_owned()),
+        Some(config::Credentials::Nkey(seed)) => Credentials::NkeySeed(seed.expose().to_owned()),
         Some(config::Credentials::File(path)) => Credentials::File(path.clone()),
         Some(_) => return Err(unfit(backbone)),
     };

@@ -30,7 +30,7 @@ use tidegate_tests::subscriptions::{PATIENT_RETRY, Subscription};
 /// Stands in every secret of a test, so that one that is shown is found.
 const SECRET: &str = "secret";
 
-/// A backbone as a configuration has it, and the password in the variable that it names.
+/// A backbone as a configuration has it, and the secret in the variable that it names.
 #[derive(Clone, Debug)]
 struct Backbone {
     yaml: String,
@@ -47,6 +47,16 @@ impl Backbone {
             ca.display()
         );
         Self { yaml, password: password.to_owned() }
+    }
+
+    /// Over TLS as the user of an nkey, on NATS.
+    fn by_nkey(url: &str, tls: &Path, seed: &str) -> Self {
+        let ca = tls.join("ca.pem");
+        let yaml = format!(
+            "{{url: '{url}', credentials: {{nkey: {{secretKeyRef: {{name: BROKER_PASSWORD}}}}}}, tls: {{ca: '{}'}}}}",
+            ca.display()
+        );
+        Self { yaml, password: seed.to_owned() }
     }
 
     /// Over TLS by a certificate.
@@ -67,6 +77,11 @@ impl Backbone {
         std::fs::write(&config, text).expect("the folder is ours");
         let variables = vec![("BROKER_PASSWORD", self.password.clone())];
         Options { config: Some(config), variables, ..Options::default() }
+    }
+
+    /// Whether its secret, or one of another broker of these tests, stands in a text.
+    fn is_shown_in(&self, text: &str) -> bool {
+        text.contains(SECRET) || (!self.password.is_empty() && text.contains(&self.password))
     }
 
     async fn start(&self, home: &Home) -> Gateway {

@@ -14,7 +14,7 @@
 //!
 //! | key | means |
 //! |---|---|
-//! | `credentials` | `user` with `password`, on Kafka with a `mechanism` (`plain`, `scram-sha-256`, `scram-sha-512`); on NATS also `token`, or `file` for a file of credentials (`.creds`) |
+//! | `credentials` | `user` with `password`, on Kafka with a `mechanism` (`plain`, `scram-sha-256`, `scram-sha-512`); on NATS also `token`, `nkey` with the seed of a user's key, or `file` for a file of credentials (`.creds`) |
 //! | `tls` | the authorities that are trusted in place of the machine's, and the certificate that the gateway shows |
 //! | `namespace` | under which name everything on the broker lies that is ours; gateways of one cluster have the same |
 //! | `topicPrefix` | what stands before the names of users' topics on the broker |
@@ -74,6 +74,8 @@ pub enum Credentials {
     },
     /// A token, on NATS.
     Token(Secret),
+    /// The seed of a user's nkey, on NATS.
+    Nkey(Secret),
     /// A file of credentials, on NATS.
     File(PathBuf),
 }
@@ -255,9 +257,9 @@ fn names_its_secret(written: &str) -> bool {
 }
 
 fn read_credentials(reader: &mut Reader<'_>, field: &Field<'_>, broker: Option<Broker>) -> Option<Credentials> {
-    let fields = reader.map(field, &["user", "password", "mechanism", "token", "file"])?;
+    let fields = reader.map(field, &["user", "password", "mechanism", "token", "nkey", "file"])?;
     let mut fits = true;
-    for key in ["mechanism", "token", "file"] {
+    for key in ["mechanism", "token", "nkey", "file"] {
         let Some(field) = fields.get(key) else { continue };
         let of = if key == "mechanism" { Broker::Kafka } else { Broker::Nats };
         if broker.is_some_and(|broker| broker != of) {
@@ -266,7 +268,8 @@ fn read_credentials(reader: &mut Reader<'_>, field: &Field<'_>, broker: Option<B
             fits = false;
         }
     }
-    let kinds: Vec<&str> = ["password", "token", "file"].into_iter().filter(|key| fields.get(key).is_some()).collect();
+    let kinds: Vec<&str> =
+        ["password", "token", "nkey", "file"].into_iter().filter(|key| fields.get(key).is_some()).collect();
     if kinds.len() > 1 {
         let what = format!("`{}` has {} beside each other", field.path, kinds.join(" and "));
         reader.fault(field.key_place, what, "keep one of them");
@@ -274,6 +277,8 @@ fn read_credentials(reader: &mut Reader<'_>, field: &Field<'_>, broker: Option<B
     }
     let credentials = if let Some(token) = fields.get("token") {
         secret::read(reader, &token).map(Credentials::Token)
+    } else if let Some(seed) = fields.get("nkey") {
+        secret::read(reader, &seed).map(Credentials::Nkey)
     } else if let Some(file) = fields.get("file") {
         read_file(reader, &file).map(Credentials::File)
     } else {

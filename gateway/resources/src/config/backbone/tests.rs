@@ -53,6 +53,8 @@ fn every_key_is_read() {
     assert_eq!((plain.namespace.as_str(), plain.slots), ("tidegate", None));
     let token = backbone(" {url: 'nats://h', credentials: {token: '${env:PASSWORD}'}}").unwrap();
     assert!(matches!(token.credentials, Some(Credentials::Token(_))));
+    let nkey = backbone(" {url: 'nats://h', credentials: {nkey: {secretKeyRef: {name: PASSWORD}}}}").unwrap();
+    assert!(matches!(&nkey.credentials, Some(Credentials::Nkey(seed)) if seed.expose() == "hush"));
     let file = backbone(" {url: 'nats://h', credentials: {file: DIR/user.creds}}").unwrap();
     assert!(matches!(file.credentials, Some(Credentials::File(_))));
     let scram = backbone(
@@ -105,6 +107,14 @@ fn every_fault_is_told_at_once() {
         (
             " {url: 'kafka://h', credentials: {token: '${env:PASSWORD}'}}",
             "`spec.backbone.credentials.token` is of nats, and the backbone is another (remove it, and write `user` and `password`)",
+        ),
+        (
+            " {url: 'kafka://h', credentials: {nkey: '${env:PASSWORD}'}}",
+            "`spec.backbone.credentials.nkey` is of nats, and the backbone is another (remove it, and write `user` and `password`)",
+        ),
+        (
+            " {url: 'nats://h', credentials: {nkey: '${env:PASSWORD}', file: DIR/user.creds}}",
+            "`spec.backbone.credentials` has nkey and file beside each other (keep one of them)",
         ),
         (
             " {url: 'nats://u:${env:PASSWORD}@h', credentials: {token: '${env:PASSWORD}'}}",
