@@ -26,6 +26,19 @@ pub(crate) struct Link {
     since: u64,
     /// What the last attempt to connect ended with.
     reason: String,
+    /// What was said of it in the log.
+    said: Said,
+}
+
+/// What was said in the log since the connection was lost: each of it once, and not with every attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Said {
+    /// That it is lost, if it is.
+    Loss,
+    /// Why it does not come back.
+    Reason,
+    /// That the server refuses the credentials, which somebody must mend.
+    Refusal,
 }
 
 /// See the module.
@@ -47,7 +60,8 @@ impl Connection {
         options.check()?;
         let clock = Arc::clone(&environment.clock);
         let now = clock.unix_milliseconds();
-        let (link, _) = watch::channel(Link { connected: true, generation: 0, since: now, reason: String::new() });
+        let link = Link { connected: true, generation: 0, since: now, reason: String::new(), said: Said::Loss };
+        let (link, _) = watch::channel(link);
         let (denials, _) = watch::channel(Arc::from(""));
         let client = connect(options, link.clone(), denials.clone(), Arc::clone(&clock)).await?;
         let address = options.address();
@@ -80,7 +94,7 @@ impl Connection {
     pub(crate) fn look(&self) {
         let connected = self.client.connection_state() == State::Connected;
         if connected != self.is_connected() {
-            self.link.send_if_modified(|link| moved(link, connected, &*self.clock));
+            self.link.send_if_modified(|link| moved(link, connected, &*self.clock, &self.address));
         }
     }
 
@@ -92,9 +106,7 @@ impl Connection {
         }
         let seconds = self.clock.unix_milliseconds().saturating_sub(link.since) / 1_000;
         let why = if link.reason.is_empty() { "the connection was lost" } else { &link.reason };
-        let refused = why.contains("authorization violation") || why.contains("authentication");
-        let mend =
-            if refused { "; the server takes the gateway's credentials no more, see to its user there" } else { "" };
+        let mend = if refuses(why) { REFUSED } else { "" };
         Some(format!("{} cannot be reached for {seconds} s: {why}{mend}", self.address))
     }
 
@@ -241,17 +253,41 @@ pub(crate) fn names(said: &str, subject: &str) -> bool {
     said.split('"').nth(1) == Some(subject)
 }
 
-fn moved(link: &mut Link, connected: bool, clock: &dyn Clock) -> bool {
+const REFUSED: &str = "; the server takes the gateway's credentials no more, see to its user there";
+
+/// Whether an attempt to connect ended because of the credentials.
+fn refuses(reason: &str) -> bool {
+    reason.contains("authorization violation") || reason.contains("authentication")
+}
+
+fn moved(link: &mut Link, connected: bool, clock: &dyn Clock, address: &str) -> bool {
     if link.connected == connected {
         return false;
     }
-    link.connected = connected;
-    link.since = clock.unix_milliseconds();
-    link.reason.clear();
-    if !connected {
+    let now = clock.unix_milliseconds();
+    if connected {
+        let seconds = now.saturating_sub(link.since) / 1_000;
+        tracing::info!(%address, seconds, "the connection to NATS is back");
+    } else {
         link.generation += 1;
+        tracing::warn!(%address, "the connection to NATS is lost; connecting anew");
     }
+    link.connected = connected;
+    link.since = now;
+    link.reason.clear();
+    link.said = Said::Loss;
     true
+}
+
+/// An attempt to connect has failed.
+fn failed(link: &mut Link, reason: String, address: &str) {
+    let says = if refuses(&reason) { Said::Refusal } else { Said::Reason };
+    if !link.connected && says > link.said {
+        let mend = if says == Said::Refusal { REFUSED } else { "" };
+        tracing::warn!(%address, "NATS cannot be reached: {reason}{mend}");
+        link.said = says;
+    }
+    link.reason = reason;
 }
 
 async fn connect(
@@ -260,17 +296,18 @@ async fn connect(
     denials: watch::Sender<Arc<str>>,
     clock: Arc<dyn Clock>,
 ) -> Result<Client> {
+    let address = options.address();
     let follow = move |event: Event| {
         match event {
             Event::Connected => {
-                link.send_if_modified(|link| moved(link, true, &*clock));
+                link.send_if_modified(|link| moved(link, true, &*clock, &address));
             }
             Event::Disconnected => {
-                link.send_if_modified(|link| moved(link, false, &*clock));
+                link.send_if_modified(|link| moved(link, false, &*clock, &address));
             }
             Event::ClientError(error) => {
                 link.send_if_modified(|link| {
-                    link.reason = error.to_string();
+                    failed(link, error.to_string(), &address);
                     false
                 });
             }

@@ -79,11 +79,13 @@ pub(super) async fn open_telling(
     }
 }
 
-/// The filter of log lines for a configured level: what the client library of a broker says of its connections is left out
-/// where it is no warning, because the gateway says it too.
+/// The filter of log lines for a configured level, which leaves out what the gateway says itself.
 pub(crate) fn log_filter(level: &str, backbone: &Backbone) -> String {
-    match backbone.url.broker() {
-        Some(Broker::Nats) if level == "info" => "info,async_nats=warn".to_owned(),
+    match (backbone.url.broker(), level) {
+        // The library tells each attempt to connect that fails as an error, several a second as long as a server is away or takes
+        // the credentials no more, and hands all of them over as errors and events as well. The adapter says once that the
+        // connection is lost, why, and that it is back. Whoever looks closer (debug, trace) sees both.
+        (Some(Broker::Nats), "error" | "warn" | "info") => format!("{level},async_nats=off"),
         _ => level.to_owned(),
     }
 }
@@ -142,6 +144,15 @@ mod tests {
 
     fn refusal(kind: ErrorKind) -> Error {
         Error::new(kind, "refused")
+    }
+
+    #[test]
+    fn the_library_of_a_broker_is_heard_where_somebody_looks_closer() {
+        let filter = |url, level| log_filter(level, &Backbone::of_argument(url).unwrap());
+        assert_eq!(filter("nats://h", "info"), "info,async_nats=off");
+        assert_eq!(filter("nats://h", "error"), "error,async_nats=off");
+        assert_eq!(filter("nats://h", "debug"), "debug");
+        assert_eq!(filter("embedded:x", "info"), "info");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,8 @@ use tidegate_tests::cluster::{acknowledged, broker, figure, is_built_in, order, 
 use super::{Backbone, SECRET, over_tls, subscribed};
 
 /// Under a load, until the gateway says so and again until it works: it goes on by itself, and nothing acknowledged is missing.
-async fn revoked(broker: &Broker, url: &str, cut: impl Fn()) {
+/// Gives what it wrote to its log.
+async fn revoked(broker: &Broker, url: &str, cut: impl Fn()) -> String {
     let tls = broker.folder().expect("the broker is ours").join("tls");
     let (sink, home, load) = subscribed(4).await;
     let backbone = Backbone::by_password(url, &tls, "ca.pem", "tidegate", "tidegate-secret");
@@ -41,13 +42,23 @@ async fn revoked(broker: &Broker, url: &str, cut: impl Fn()) {
     let order = order(&sink.wait_for_ids(&acknowledged(&load.acknowledged())).await);
     println!("{} acknowledged, {} delivered, {} repeats", counts.acknowledged, order.distinct, order.repeats);
     assert!(order.early.is_empty(), "out of order: {order:?}");
-    assert!(!gateway.stderr().contains(SECRET), "{}", gateway.stderr());
+    let log = gateway.stderr();
+    assert!(!log.contains(SECRET), "{log}");
+    log
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_are_revoked_on_nats() {
     let Some(broker) = broker("nats-auth").await.filter(Broker::is_ours) else { return };
-    revoked(&broker, &over_tls(&broker), || {}).await;
+    let log = revoked(&broker, &over_tls(&broker), || {}).await;
+    let lines = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    // For each connection that is lost the first reason once, and once that it is the credentials, however often it is tried.
+    let losses = lines("the connection to NATS is lost");
+    let reasons = lines("NATS cannot be reached");
+    assert!(losses > 0 && (1..=2 * losses).contains(&reasons), "{losses} losses, {reasons} reasons: {log}");
+    assert!(lines("see to its user there") > 0, "{log}");
+    assert!(lines("the connection to NATS is back") > 0, "{log}");
+    assert_eq!(lines("async_nats"), 0, "the library repeats it: {log}");
 }
 
 /// Kafka asks for credentials when a connection begins, so that the open ones are cut as well.
@@ -58,5 +69,5 @@ async fn credentials_are_revoked_on_kafka() {
     }
     let Some(linked) = Linked::start("kafka-auth").await else { return };
     let url = linked.url().replace("kafka://", "kafka+ssl://");
-    revoked(linked.broker(), &url, || linked.proxies().iter().for_each(Proxy::cut)).await;
+    let _log = revoked(linked.broker(), &url, || linked.proxies().iter().for_each(Proxy::cut)).await;
 }
