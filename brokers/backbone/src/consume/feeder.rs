@@ -79,7 +79,7 @@ pub(super) async fn run(shared: Arc<Shared>, core: Arc<Core>, readers: Arc<Semap
         let Some(work) = core.work(now, rests.is_zero()) else { return };
         let mut failed = false;
         let busy = !work.loads.is_empty() || !work.reads.is_empty();
-        open.retain(|site, _| work.own.contains(site));
+        open.retain(|site, _| core.reads_itself(site));
         for (site, wanted) in work.loads {
             let Ok(_permit) = readers.acquire().await else { return };
             failed |= !load::run(&shared, &core, &site, wanted).await;

@@ -19,7 +19,7 @@ impl Core {
     /// How the event at that place stands; nothing where the subscription does not read that partition.
     pub(crate) fn find(&self, partition: &Partition, position: Position, event: Option<&Event>) -> Option<Found> {
         let state = self.state.lock();
-        let entry = state.entry(partition)?;
+        let entry = state.entries.get(partition)?;
         // A lane keeps its kind when the subscription changes its order, so both are asked.
         let of_key = event.map(|event| lane_of(Order::Key, entry.key_from, position, event));
         let lanes = of_key.into_iter().chain([LaneKey::Single(position)]);

@@ -336,6 +336,16 @@ impl Progress {
         !self.ready.is_empty() || !self.again.is_empty() || !self.probed.is_empty()
     }
 
+    /// Whether an event may be ready that has not failed before. What was probed may be either.
+    pub(crate) fn may_have_new(&self) -> bool {
+        !self.ready.is_empty() || !self.probed.is_empty()
+    }
+
+    /// Whether an event may be ready that has failed before.
+    pub(crate) fn may_have_retry(&self) -> bool {
+        !self.again.is_empty() || !self.probed.is_empty()
+    }
+
     /// Whether an event is ready that has failed before.
     pub(crate) fn has_retry(&self) -> bool {
         !self.again.is_empty() || self.probed.iter().any(|(_, failed)| *failed)
