@@ -524,6 +524,10 @@ pub const RABBITMQ_MARK_AGE: Duration = Duration::from_secs(2);
 pub const RABBITMQ_FIRST_STREAM_REST: Duration = Duration::from_secs(1);
 /// Streams on RabbitMQ of which it is remembered where they ended.
 pub const RABBITMQ_HINTS_KEPT: usize = 65_536;
+/// How long it is taken for known where a journal on RabbitMQ begins.
+pub const RABBITMQ_BEGIN_AGE: Duration = Duration::from_secs(10);
+/// What is kept for a moment of the records that were read to tell where a journal on RabbitMQ ends, for each.
+pub const RABBITMQ_RECENT_BYTES: usize = 256 * 1024;
 /// A segment of a new stream on RabbitMQ, which lets go of whole segments.
 pub const RABBITMQ_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// One message of a lane on RabbitMQ.

@@ -144,7 +144,7 @@ async fn many(broker: &Arc<RabbitBroker>, count: u32) -> Outcome<()> {
 async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [address, what, rest @ ..] = &arguments[..] else { return Err("probe HOST:PORT depth|ends|many".into()) };
-    let mut options = Options::from_url(&format!("rabbitmq://{address}"))?;
+    let mut options = Options::from_url(&format!("amqp://{address}"))?;
     options.namespace = format!("probe-{}", std::process::id());
     options.topic_prefix = format!("{}.", options.namespace);
     let broker = RabbitBroker::open(options, &Environment::system()).await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use lapin::message::Delivery;
 use parking_lot::RwLock;
 use tidegate_backbone::{
     Appended, BoxFuture, Capability, Durability, Environment, Error, ErrorKind, LogId, LogInfo, LogSpec, PartitionLog,
@@ -22,10 +23,11 @@ use crate::marks::Marks;
 use crate::name::Names;
 use crate::options::Options;
 use crate::publisher::{Message, Publisher, Taken};
-use crate::record::{appended_at, encode};
+use crate::recent::{Recent, Seen};
+use crate::record::{appended_at, decode, encode};
 use crate::registry::Registry;
 use crate::stream::tls;
-use crate::tail::{RabbitTail, Source};
+use crate::tail::{RabbitTail, Source, hash};
 
 /// RabbitMQ, over one connection for records that are written, one for those that are read, and one for lanes.
 pub struct RabbitBroker {
@@ -47,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) environment: Environment,
     pub(crate) sizes: Sizes,
     pub(crate) marks: Marks,
+    pub(crate) recent: Recent,
     names: Names,
     /// Topics of others: the name here, and the stream of each partition.
     attached: RwLock<HashMap<String, Attached>>,
@@ -126,7 +129,11 @@ impl RabbitBroker {
         let read = Link::open("records to read", &options, tls.clone(), &environment).await?;
         let lanes = Link::open("lanes", &options, tls, &environment).await?;
         let names = Names::new(&options.namespace, &options.topic_prefix);
-        let settings = StreamSettings { segment_bytes: options.segment_bytes, bytes_max: None, age_max_seconds: None };
+        let settings = StreamSettings {
+            segment_bytes: options.segment_bytes,
+            replicas: options.replicas,
+            ..StreamSettings::default()
+        };
         let asker = Arc::new(Asker::new(Arc::clone(&read)));
         let registry = Arc::new(Registry::open(Arc::clone(&asker), names.logs(), settings).await?);
         lane::establish(&lanes, &names).await?;
@@ -155,12 +162,13 @@ impl RabbitBroker {
             exclusive: false,
         };
         let shared = Arc::new(Shared {
-            marks: Marks::new(Arc::clone(&asker), Arc::clone(&registry)),
+            marks: Marks::new(Arc::clone(&asker), Arc::clone(&registry), options.replicas),
             read,
             asker,
             registry,
             environment,
             sizes: Sizes::default(),
+            recent: Recent::default(),
             names,
             attached: RwLock::default(),
             settings,
@@ -250,16 +258,35 @@ impl Shared {
 
     /// Where what can be read of a log begins and ends.
     pub(crate) async fn span(&self, id: &LogId, stream: &str) -> Result<(Position, Position)> {
-        let (first, end, low) =
-            tokio::join!(self.asker.at(stream, Start::First), self.asker.end(stream), self.low(id, stream));
-        let (first, (end, bytes), low) = (first?, end?, low?);
-        let end = Position(end);
-        if let Some(bytes) = bytes {
-            self.sizes.saw(stream, bytes);
-        }
         // A stream that is empty begins with its first record; one that comes meanwhile is not left out.
-        let first = first.as_ref().and_then(offset).map_or(Position::ZERO, Position);
+        let first = async {
+            let first = self.asker.at(stream, Start::First).await?;
+            Ok::<_, Error>(first.as_ref().and_then(offset).map_or(Position::ZERO, Position))
+        };
+        let known = self.recent.begin(stream);
+        let (first, ending, low) = match known {
+            Some(begin) => (begin, self.asker.end(stream).await?, Position::ZERO),
+            None => {
+                let (first, ending, low) = tokio::join!(first, self.asker.end(stream), self.low(id, stream));
+                (first?, ending?, low?)
+            }
+        };
+        let (end, last) = (Position(ending.end), ending.records.last());
+        if let Some(last) = last {
+            self.sizes.saw(stream, last.data.len());
+        }
+        // Who asks for the end of a journal reads back up to it.
+        if let LogId::Slot { .. } = id {
+            let bytes = ending.records.iter().map(|record| record.data.len()).sum();
+            let seen = ending.records.into_iter().filter_map(|record| self.seen(id, record)).collect();
+            self.recent.saw(stream, known.is_none().then_some(first), seen, bytes);
+        }
         Ok((first.max(low).min(end), end))
+    }
+
+    fn seen(&self, id: &LogId, record: Delivery) -> Option<Seen> {
+        let (position, hash) = (Position(offset(&record)?), hash(&record));
+        Some((decode(id, position, record, &self.environment.memory), hash))
     }
 
     /// How far a log was trimmed.
@@ -323,6 +350,7 @@ impl Shared {
             self.asker.delete(&stream).await?;
             self.marks.forget(&stream).await?;
             self.sizes.forget(&stream);
+            self.recent.forget(&stream);
         }
         self.registry.delete(&spec).await
     }
@@ -465,7 +493,12 @@ impl PartitionLog for RabbitBroker {
                 }
             };
             let source = Source { id: id.clone(), stream: self.shared.stream(id), identity };
-            Ok(Box::new(RabbitTail::open(Arc::clone(&self.shared), source, from).await?) as Box<dyn Tail>)
+            let shared = Arc::clone(&self.shared);
+            let tail = match shared.recent.take(&source.stream, from) {
+                Some(records) => RabbitTail::behind(shared, source, from, records),
+                None => RabbitTail::open(shared, source, from).await?,
+            };
+            Ok(Box::new(tail) as Box<dyn Tail>)
         })
     }
 

@@ -62,11 +62,14 @@ pub(crate) fn offset(delivery: &Delivery) -> Option<u64> {
 }
 
 /// The settings that a stream is created with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StreamSettings {
+    /// The broker's default where it is 0.
     pub(crate) segment_bytes: u64,
     pub(crate) bytes_max: Option<u64>,
     pub(crate) age_max_seconds: Option<u64>,
+    /// The nodes that keep it; the broker's default where nothing is said.
+    pub(crate) replicas: Option<u32>,
 }
 
 /// See the module.
@@ -76,6 +79,14 @@ pub(crate) struct Asker {
     permits: Semaphore,
     /// Of each stream a record that was there: an end is looked for behind it, because the last chunk may be large.
     hints: Mutex<HashMap<String, u64>>,
+}
+
+/// Where a stream ends.
+pub(crate) struct Ending {
+    /// The offset that the next record gets.
+    pub(crate) end: u64,
+    /// What was read to find that out, the last record among it; nothing where the stream is empty.
+    pub(crate) records: Vec<Delivery>,
 }
 
 /// The most records behind such a record that are read; where there are more, the last chunk is.
@@ -201,27 +212,27 @@ impl Asker {
         }
     }
 
-    /// The offset that the next record gets, and the bytes of the last one.
-    pub(crate) async fn end(&self, stream: &str) -> Result<(u64, Option<usize>)> {
+    /// Where the stream ends.
+    pub(crate) async fn end(&self, stream: &str) -> Result<Ending> {
         let hint = self.hints.lock().get(stream).copied();
-        let mut last = None;
+        let mut records = Vec::new();
         if let Some(hint) = hint {
-            let mut behind = self.read(stream, Start::Offset(hint), BEHIND_HINT).await?;
-            // None where the stream has lost it, or is another one by now.
-            if behind.len() < usize::from(BEHIND_HINT) {
-                last = behind.pop();
+            records = self.read(stream, Start::Offset(hint), BEHIND_HINT).await?;
+            // There may be more.
+            if records.len() >= usize::from(BEHIND_HINT) {
+                records.clear();
             }
         }
-        if last.is_none() {
-            last = self.last(stream).await?;
+        // None where the stream has lost what was there, or is another one by now.
+        if records.is_empty() {
+            records.extend(self.last(stream).await?);
         }
-        let found = last.as_ref().and_then(offset);
+        let found = records.last().and_then(offset);
         match found {
             Some(offset) => self.hint(stream, offset),
             None => drop(self.hints.lock().remove(stream)),
         }
-        let end = found.map_or(0, |offset| offset + 1);
-        Ok((end, last.map(|last| last.data.len())))
+        Ok(Ending { end: found.map_or(0, |offset| offset + 1), records })
     }
 
     /// Takes notice of a record that was there.
@@ -261,8 +272,7 @@ impl Asker {
     /// Whether a queue that is there is a stream.
     pub(crate) async fn is_stream(&self, queue: &str) -> Result<bool> {
         // Declaring it as what it is may be refused for other settings, but only another type is refused for its type.
-        let declared =
-            self.declare_anew(queue, StreamSettings { segment_bytes: 0, bytes_max: None, age_max_seconds: None });
+        let declared = self.declare_anew(queue, StreamSettings::default());
         match declared.await {
             Ok(()) => Ok(true),
             Err(error) if *error.kind() == ErrorKind::Conflict => Ok(!error.to_string().contains("x-queue-type")),
@@ -290,6 +300,9 @@ impl Asker {
         }
         if let Some(bytes) = settings.bytes_max {
             number("x-max-length-bytes", bytes);
+        }
+        if let Some(replicas) = settings.replicas {
+            number("x-initial-cluster-size", replicas.into());
         }
         if let Some(seconds) = settings.age_max_seconds {
             arguments.insert("x-max-age".into(), AMQPValue::LongString(LongString::from(format!("{seconds}s"))));

@@ -12,6 +12,7 @@ mod marks;
 mod name;
 mod options;
 mod publisher;
+mod recent;
 mod record;
 mod registry;
 mod stream;

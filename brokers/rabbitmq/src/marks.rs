@@ -18,22 +18,22 @@ use crate::error::misconfigured;
 use crate::name::low;
 use crate::registry::Registry;
 
-/// Only the last record counts, so the broker keeps as little as it can.
-const SETTINGS: StreamSettings =
-    StreamSettings { segment_bytes: 1_000_000, bytes_max: Some(2_000_000), age_max_seconds: None };
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Marks {
     asker: Arc<Asker>,
     registry: Arc<Registry>,
+    settings: StreamSettings,
     /// How far logs were trimmed, as far as is known here.
     known: RwLock<HashMap<String, Position>>,
 }
 
 impl Marks {
-    pub(crate) fn new(asker: Arc<Asker>, registry: Arc<Registry>) -> Self {
-        Self { asker, registry, known: RwLock::default() }
+    pub(crate) fn new(asker: Arc<Asker>, registry: Arc<Registry>, replicas: Option<u32>) -> Self {
+        // Only the last record counts, so the broker keeps as little as it can.
+        let settings =
+            StreamSettings { segment_bytes: 1_000_000, bytes_max: Some(2_000_000), age_max_seconds: None, replicas };
+        Self { asker, registry, settings, known: RwLock::default() }
     }
 
     /// How far the log of that stream was trimmed, as far as is known here without asking.
@@ -72,7 +72,7 @@ impl Marks {
         let low = low(stream);
         let first = !self.registry.is_trimmed(id, Duration::ZERO).await?;
         if first {
-            self.asker.declare(&low, SETTINGS).await?;
+            self.asker.declare(&low, self.settings).await?;
         }
         let written = self.asker.publish(&low, &before.to_string()).await;
         if first {

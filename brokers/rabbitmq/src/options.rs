@@ -43,6 +43,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// The age beyond which the broker lets go of segments of new streams of topics, whatever the gateway says.
     pub topic_age_max: Option<Duration>,
+    /// On how many nodes each new stream is kept; the broker's default, which is all of them, where nothing is said.
+    pub replicas: Option<u32>,
     /// Appends that may wait for their confirmation, in each of two groups (topics, slots). Default
     /// [`limits::RABBITMQ_QUEUE_RECORDS`].
     pub queue_records: usize,
@@ -66,21 +68,20 @@ impl fmt::Debug for Options {
 
 impl Options {
     /// The defaults, for the nodes of a URL:
-    /// `rabbitmq://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/VHOST][?ca=FILE&certificate=FILE&key=FILE]`.
+    /// `amqp://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/VHOST][?ca=FILE&certificate=FILE&key=FILE]`.
     ///
-    /// The schemes are `rabbitmq` and `amqp`, and over TLS `rabbitmqs` and `amqps`. User, password and virtual host are
-    /// percent-encoded where they need it; they are `guest`, `guest` and `/` where nothing is said, as everywhere with
-    /// RabbitMQ.
+    /// Over TLS the scheme is `amqps`. User, password and virtual host are percent-encoded where they need it; they are
+    /// `guest`, `guest` and `/` where nothing is said, as everywhere with RabbitMQ.
     ///
     /// # Errors
     /// [`tidegate_backbone::ErrorKind::Misconfigured`] where the URL is not of that form. A password is in no message.
     pub fn from_url(url: &str) -> Result<Self> {
         let wrong = |what: &str| misconfigured(format!("the URL of the RabbitMQ broker {what}"));
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("does not begin with rabbitmq://"))?;
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("does not begin with amqp://"))?;
         let secure = match scheme {
-            "rabbitmq" | "amqp" => false,
-            "rabbitmqs" | "amqps" => true,
-            _ => return Err(wrong("does not begin with rabbitmq://, rabbitmqs://, amqp:// or amqps://")),
+            "amqp" => false,
+            "amqps" => true,
+            _ => return Err(wrong("does not begin with amqp:// or amqps://")),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (credentials, rest) = match rest.rsplit_once('@') {
@@ -101,6 +102,7 @@ impl Options {
             partitions_default: 4,
             segment_bytes: limits::RABBITMQ_SEGMENT_BYTES,
             topic_age_max: None,
+            replicas: None,
             queue_records: limits::RABBITMQ_QUEUE_RECORDS,
             queue_bytes: limits::RABBITMQ_QUEUE_BYTES,
         };
@@ -150,7 +152,7 @@ impl Options {
 
     /// Where it is, for people.
     pub(crate) fn address(&self) -> String {
-        let scheme = if self.tls.is_some() { "rabbitmqs" } else { "rabbitmq" };
+        let scheme = if self.tls.is_some() { "amqps" } else { "amqp" };
         let hosts: Vec<String> = self.hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         format!("{scheme}://{}", hosts.join(","))
     }
@@ -206,14 +208,14 @@ mod tests {
         assert_eq!(options.hosts, [("one".to_owned(), 1), ("two".to_owned(), 5672)]);
         assert_eq!((&*options.user, &*options.password, &*options.vhost), ("a", "b@c", "v/h"));
         assert!(options.tls.is_none());
-        let options = Options::from_url("rabbitmqs://host?ca=/ca.pem&certificate=c&key=k").unwrap();
+        let options = Options::from_url("amqps://host?ca=/ca.pem&certificate=c&key=k").unwrap();
         assert_eq!(options.hosts, [("host".to_owned(), 5671)]);
         assert_eq!((&*options.user, &*options.vhost), ("guest", "/"));
         let tls = options.tls.unwrap();
         assert!(tls.ca.is_some() && tls.identity.is_some());
         for (url, says) in [
-            ("kafka://h:1", "rabbitmq://"),
-            ("host:1", "rabbitmq://"),
+            ("kafka://h:1", "amqp://"),
+            ("host:1", "amqp://"),
             ("amqp://h:x", "HOST:PORT"),
             ("amqp://user@h:1", "without a password"),
             ("amqp://a:%zz@h:1", "malformed %"),

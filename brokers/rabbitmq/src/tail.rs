@@ -21,6 +21,7 @@ use crate::adapter::Shared;
 use crate::ask::{Start, offset};
 use crate::connection::State;
 use crate::error::{closed, failed, misconfigured, not_found, unavailable};
+use crate::recent::Seen;
 use crate::record::{bytes_of, decode};
 
 /// What is read.
@@ -95,19 +96,33 @@ impl RabbitTail {
     /// Begins to follow; an error where the position was trimmed or the log is not there.
     pub(crate) async fn open(shared: Arc<Shared>, source: Source, from: Position) -> Result<Self> {
         let session = begin(Arc::clone(&shared), source.clone(), from, None, false).await?;
-        Ok(Self {
+        Ok(Self { session: Some(session), ..Self::behind(shared, source, from, Vec::new()) })
+    }
+
+    /// The same, where the records from that position on were just read. It begins to follow when more is asked for, at the last
+    /// of them.
+    pub(crate) fn behind(shared: Arc<Shared>, source: Source, from: Position, records: Vec<Seen>) -> Self {
+        let last = records.last().map(|(stored, hash)| Known { offset: stored.position.0, hash: *hash });
+        let mut appended_at = 0;
+        let mut never_back = |(mut stored, _): Seen| {
+            appended_at = stored.appended_at.max(appended_at);
+            stored.appended_at = appended_at;
+            (stored, 0)
+        };
+        let buffer = records.into_iter().map(&mut never_back).collect();
+        Self {
             shared,
             source,
             position: from,
-            wanted: from,
-            buffer: VecDeque::new(),
-            appended_at: 0,
-            last: None,
-            session: Some(session),
+            wanted: last.map_or(from, |last| Position(last.offset).next()),
+            appended_at,
+            buffer,
+            last,
+            session: None,
             behind_gap: None,
             beginning: None,
             retry_delay: Duration::ZERO,
-        })
+        }
     }
 
     /// What the caller gets, where something is there.
@@ -201,6 +216,7 @@ impl RabbitTail {
 
     /// Finds the reason of a gap: the error that tells of it, or the record behind it.
     async fn explain(&mut self) -> Result<()> {
+        self.shared.recent.forget(&self.source.stream);
         let begin =
             self.shared.span(&self.source.id, &self.source.stream).await.map_err(|error| self.missing(error))?.0;
         let Some((position, delivery)) = self.behind_gap.take() else { return Ok(()) };
@@ -265,7 +281,7 @@ impl RabbitTail {
                 // A broker that has forgotten a reader says nothing; whether there is more can be asked.
                 let end = self.shared.asker.end(&self.source.stream).await;
                 match (end, &mut self.session) {
-                    (Ok((end, _)), Some(session)) if end <= self.wanted.0 => session.heard = Instant::now(),
+                    (Ok(ending), Some(session)) if ending.end <= self.wanted.0 => session.heard = Instant::now(),
                     _ => self.lose_session(),
                 }
                 Ok(())
@@ -283,6 +299,9 @@ async fn begin(
     again: bool,
 ) -> Result<Session> {
     let missing = |error: Error| if *error.kind() == ErrorKind::NotFound { not_found(&source.id) } else { error };
+    if again {
+        shared.recent.forget(&source.stream);
+    }
     if again
         && let Some(identity) = source.identity
         && shared.registry.identity(&source.id).await? != Some(identity)
@@ -337,7 +356,7 @@ async fn begin(
 }
 
 /// What a record is known again by.
-fn hash(delivery: &Delivery) -> u64 {
+pub(crate) fn hash(delivery: &Delivery) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     delivery.data.hash(&mut hasher);
     for (name, value) in delivery.properties.headers().iter().flat_map(|headers| headers.inner()) {

@@ -76,9 +76,7 @@ async fn read(broker: &RabbitBroker, log: &LogId, from: Position) -> Vec<Stored>
 
 /// A channel of somebody else's, whose connection ends with it.
 async fn somebody(url: &str) -> Channel {
-    let url = url.replace("rabbitmq://", "amqp://");
-    let connection =
-        Connection::connect(&url, ConnectionProperties::default()).await.expect("the broker takes anybody");
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("the broker takes anybody");
     let channel = connection.create_channel().await.expect("a channel");
     channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirmations");
     channel

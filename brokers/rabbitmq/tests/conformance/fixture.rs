@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidegate_backbone::{BoxFuture, Environment, Lane, PartitionLog, Result};
-use tidegate_conformance::{Act, Fixture, Linked, Proxy};
+use tidegate_conformance::{Act, Broker, Fixture, Linked, Proxy};
 use tidegate_rabbitmq::{Options, RabbitBroker};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// One case's share of a broker: names that no other case uses.
 pub(crate) struct Share {
@@ -78,5 +80,24 @@ impl Fixture for Share {
     fn act(&self, act: Act, node: Option<u32>) -> BoxFuture<'_, ()> {
         let broker = self.linked.as_ref().expect("only cases with a broker of their own do this").broker();
         Box::pin(broker.act(act, node))
+    }
+}
+
+/// What the broker says of its version when somebody connects (AMQP 0.9.1, `connection.start`).
+pub(crate) async fn version(broker: &Broker) -> String {
+    const NAME: &[u8] = b"\x07versionS";
+    let mut stream = TcpStream::connect(broker.addresses().remove(0)).await.expect("the broker was used until now");
+    stream.write_all(b"AMQP\0\0\x09\x01").await.expect("the broker was used until now");
+    let mut said = Vec::new();
+    loop {
+        let begin = said.windows(NAME.len()).position(|part| part == NAME).map(|at| at + NAME.len());
+        let length = begin.and_then(|begin| said[begin..].first_chunk().map(|length| u32::from_be_bytes(*length)));
+        if let (Some(begin), Some(length)) = (begin, length)
+            && let Some(version) = said.get(begin + 4..begin + 4 + length as usize)
+        {
+            return format!("RabbitMQ {}", String::from_utf8_lossy(version));
+        }
+        let read = stream.read_buf(&mut said).await.expect("the broker says what it is");
+        assert!(read > 0, "the broker says no version");
     }
 }

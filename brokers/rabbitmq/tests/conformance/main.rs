@@ -1,14 +1,14 @@
 //! RabbitMQ keeps the contract: the suite of `tidegate-conformance`, with lanes of RabbitMQ. Cases that leave the broker alone
 //! share one, with names of their own; those that bring about faults have each a broker of its own behind a fault proxy, or
-//! three nodes.
+//! three nodes. What they come to is the column of `docs/conformance.md`.
 
 mod fixture;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidegate_conformance::{Broker, Case, Need, Report, cases, run_on_broker};
+use tidegate_conformance::{Broker, Case, Need, Report, cases, document, run_on_broker};
 
-use fixture::Share;
+use fixture::{Share, version};
 
 /// Runs those cases, each with names of its own on that broker, and on brokers of their own those that take it away.
 async fn run(broker: &Broker, cases: &[Case]) -> Report {
@@ -27,10 +27,24 @@ async fn run(broker: &Broker, cases: &[Case]) -> Report {
     .await
 }
 
+fn assert_conforms(report: &Report) {
+    let failures = report.failures();
+    assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_conforms() {
     let Some(broker) = Broker::start("rabbitmq").await else { return };
-    let report = run(&broker, &cases()).await;
-    let failures = report.failures();
-    assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+    let cases = cases();
+    let report = run(&broker, &cases).await;
+    assert_conforms(&report);
+    if std::env::var_os("TIDEGATE_CASE").is_some() {
+        return;
+    }
+    let differences = document::record("rabbitmq", &version(&broker).await, &report);
+    assert!(
+        differences.is_empty(),
+        "TIDEGATE_FAULTS=all TIDEGATE_REWRITE=1 cargo test -p tidegate-rabbitmq --test conformance writes the column anew:\n{}",
+        differences.join("\n")
+    );
 }
