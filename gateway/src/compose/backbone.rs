@@ -32,7 +32,7 @@ impl fmt::Debug for Opened {
 
 impl Opened {
     /// A broker that gateways share, which is healthy as long as it can be reached.
-    #[cfg(any(feature = "kafka", feature = "nats"))]
+    #[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
     pub(super) fn shared<B: PartitionLog + Lane + 'static>(
         broker: Arc<B>,
         unreachable: impl Fn(&B) -> Option<String> + Send + Sync + 'static,
@@ -71,6 +71,8 @@ pub(super) async fn open_telling(
                 Broker::Nats => super::nats::open(backbone, environment).await,
                 #[cfg(feature = "kafka")]
                 Broker::Kafka => super::kafka::open(backbone, environment).await,
+                #[cfg(feature = "rabbitmq")]
+                Broker::Rabbitmq => super::rabbitmq::open(backbone, environment).await,
                 _ => Err(unfit(backbone)),
             };
             patiently(backbone, told, connect).await
@@ -86,6 +88,8 @@ pub(crate) fn log_filter(level: &str, backbone: &Backbone) -> String {
         // the credentials no more, and hands all of them over as errors and events as well. The adapter says once that the
         // connection is lost, why, and that it is back. Whoever looks closer (debug, trace) sees both.
         (Some(Broker::Nats), "error" | "warn" | "info") => format!("{level},async_nats=off"),
+        // To this one every refusal is an error, that of a question about a stream that is not there among them.
+        (Some(Broker::Rabbitmq), "error" | "warn" | "info") => format!("{level},lapin=off"),
         _ => level.to_owned(),
     }
 }

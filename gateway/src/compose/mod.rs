@@ -9,6 +9,8 @@ mod kafka;
 mod membership;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod tenancy;
 mod watch;
 

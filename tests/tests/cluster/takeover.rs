@@ -75,6 +75,11 @@ async fn an_owner_is_killed_under_load_on_kafka() {
     an_owner_is_killed_under_load("kafka").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_is_killed_under_load_on_rabbitmq() {
+    an_owner_is_killed_under_load("rabbitmq").await;
+}
+
 /// The control: where nobody is left to take over, what the dead owner had in hand does not come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_takeover_events_are_missing() {

@@ -92,11 +92,12 @@ impl Backbone {
 /// The URL of a broker over TLS, as the gateway has it.
 fn over_tls(broker: &Broker) -> String {
     let addresses = broker.addresses().join(",");
-    if broker.name().starts_with("kafka") {
-        format!("kafka+ssl://{addresses}")
-    } else {
-        format!("tls+nats://{addresses}")
-    }
+    let scheme = match broker.name() {
+        name if name.starts_with("kafka") => "kafka+ssl",
+        name if name.starts_with("rabbitmq") => "amqps",
+        _ => "tls+nats",
+    };
+    format!("{scheme}://{addresses}")
 }
 
 /// A load by so many producers, and a home with the subscription that delivers it to the sink, in the order of its keys and for

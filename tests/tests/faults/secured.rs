@@ -76,6 +76,12 @@ async fn nats_wants_a_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq_wants_a_password() {
+    let Some(broker) = broker("rabbitmq-auth").await.filter(Broker::is_ours) else { return };
+    passwords(&broker, "check both").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_wants_a_password_or_a_certificate() {
     let Some(broker) = broker("kafka-auth").await.filter(Broker::is_ours) else { return };
     passwords(&broker, "check the user and its password").await;

@@ -91,7 +91,7 @@ fn every_fault_is_told_at_once() {
     let faults = gateway(
         "  listener: {http: 127.0.0.1:1}
   listeners: {http: 0.0.0.0:3500, grpc: nowhere}
-  backbone: amqp://h:5672
+  backbone: amqpx://h:5672
   resources: ''
   topics: {createOnFirstUse: yes}
   limits: {requestBody: 1KiB, connections: 0, idleTimeout: 75}
@@ -106,7 +106,7 @@ fn every_fault_is_told_at_once() {
             "g.yaml:11:14: `spec.security.access` is not available in this version (remove it; the listeners serve this machine only)",
             "g.yaml:5:21: `spec.listeners.http`: `0.0.0.0:3500` can be reached from other machines, which needs `security.access`, and that is not available in this version (listen on 127.0.0.1 and put a proxy before it that knows who may come in)",
             "g.yaml:5:41: `spec.listeners.grpc`: `nowhere` is no address with a port (write for example `127.0.0.1:3500`)",
-            "g.yaml:6:13: `spec.backbone`: `amqp://h:5672` names the backbone `amqp`, which is not available in this version (use `embedded:./data` or `nats://127.0.0.1:4222` or `kafka://127.0.0.1:9092`)",
+            "g.yaml:6:13: `spec.backbone`: `amqpx://h:5672` has an unknown scheme (did you mean `amqp:`?)",
             "g.yaml:7:14: `spec.resources`: `` is empty (name the folder with the resources, or remove the key)",
             "g.yaml:8:30: `spec.topics.createOnFirstUse` must be a boolean and is a text (write true or false, without quotes)",
             "g.yaml:9:25: `spec.limits.requestBody`: `1KiB` is out of range (write a size from 1MiB to 64MiB)",

@@ -14,6 +14,7 @@
 //!
 //! | key | means |
 //! |---|---|
+//! | `url` | where its servers listen; on RabbitMQ the virtual host behind them (`amqp://rabbit-1,rabbit-2/mesh`) |
 //! | `credentials` | `user` with `password`, on Kafka with a `mechanism` (`plain`, `scram-sha-256`, `scram-sha-512`); on NATS also `token`, `nkey` with the seed of a user's key, or `file` for a file of credentials (`.creds`) |
 //! | `tls` | the authorities that are trusted in place of the machine's, and the certificate that the gateway shows |
 //! | `namespace` | under which name everything on the broker lies that is ours; gateways of one cluster have the same |

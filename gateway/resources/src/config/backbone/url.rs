@@ -1,4 +1,4 @@
-//! `embedded:PATH`, `nats://HOST:PORT,…`, `kafka://HOST:PORT,…`: which backbone, and where it is.
+//! `embedded:PATH`, `nats://HOST:PORT,…`, `kafka://HOST:PORT,…`, `amqp://HOST:PORT,…/VHOST`: which backbone, and where it is.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::nearest::nearest;
 
 const EMBEDDED: &str = "embedded:./data";
-/// Every scheme that a backbone has or is to have.
+/// Every scheme that a backbone has.
 const SCHEMES: [&str; 7] = ["embedded", "nats", "tls+nats", "kafka", "kafka+ssl", "amqp", "amqps"];
 
 /// A broker that may carry a gateway's events.
@@ -18,17 +18,29 @@ pub enum Broker {
     Nats,
     /// Apache Kafka.
     Kafka,
+    /// RabbitMQ.
+    Rabbitmq,
 }
 
 impl Broker {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Nats, Self::Kafka];
+    pub const ALL: [Self; 3] = [Self::Nats, Self::Kafka, Self::Rabbitmq];
 
-    /// Its name, which is its scheme without TLS and the feature of the build.
+    /// Its name, which is the feature of the build too.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nats => "nats",
             Self::Kafka => "kafka",
+            Self::Rabbitmq => "rabbitmq",
+        }
+    }
+
+    /// Its scheme without TLS.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Nats => "nats",
+            Self::Kafka => "kafka",
+            Self::Rabbitmq => "amqp",
         }
     }
 
@@ -37,13 +49,16 @@ impl Broker {
         match self {
             Self::Nats => "tls+nats",
             Self::Kafka => "kafka+ssl",
+            Self::Rabbitmq => "amqps",
         }
     }
 
-    fn default_port(self) -> u16 {
+    fn default_port(self, tls: bool) -> u16 {
         match self {
             Self::Nats => 4222,
             Self::Kafka => 9092,
+            Self::Rabbitmq if tls => 5671,
+            Self::Rabbitmq => 5672,
         }
     }
 
@@ -52,6 +67,7 @@ impl Broker {
         match self {
             Self::Nats => cfg!(feature = "nats"),
             Self::Kafka => cfg!(feature = "kafka"),
+            Self::Rabbitmq => cfg!(feature = "rabbitmq"),
         }
     }
 
@@ -61,7 +77,10 @@ impl Broker {
             return Some((Self::Nats, true));
         }
         let tls = |broker: &Self| scheme == broker.tls_scheme();
-        Self::ALL.into_iter().find(|broker| scheme == broker.name() || tls(broker)).map(|broker| (broker, tls(&broker)))
+        Self::ALL
+            .into_iter()
+            .find(|broker| scheme == broker.scheme() || tls(broker))
+            .map(|broker| (broker, tls(&broker)))
     }
 }
 
@@ -95,7 +114,7 @@ pub enum BackboneUrl {
         /// The folder of its files.
         path: PathBuf,
     },
-    /// A broker, `SCHEME://HOST:PORT,…`.
+    /// A broker, `SCHEME://HOST:PORT,…`, and behind the hosts `/VHOST` on RabbitMQ.
     Broker {
         /// Which.
         broker: Broker,
@@ -103,6 +122,8 @@ pub enum BackboneUrl {
         tls: bool,
         /// Its servers, at least one.
         hosts: Vec<Host>,
+        /// The virtual host, on RabbitMQ; the broker's own default where nothing is said.
+        vhost: Option<String>,
     },
 }
 
@@ -141,9 +162,6 @@ impl BackboneUrl {
         let Some((broker, tls)) = Broker::of_scheme(scheme) else {
             let here = examples().join(" or ");
             return Err(match nearest(scheme, SCHEMES) {
-                _ if SCHEMES.contains(&scheme) => {
-                    format!("names the backbone `{scheme}`, which is not available in this version; use {here}")
-                }
                 Some(near) => format!("has an unknown scheme; did you mean `{near}:`?"),
                 None => format!("has an unknown scheme; this binary has {here}"),
             });
@@ -164,7 +182,11 @@ impl BackboneUrl {
             Some((user_info, hosts)) => (Some(read_user_info(user_info)?), hosts),
             None => (None, rest),
         };
-        Ok((Self::Broker { broker, tls, hosts: read_hosts(hosts, broker)? }, user_info))
+        let (hosts, vhost) = match hosts.split_once('/') {
+            Some((hosts, vhost)) if broker == Broker::Rabbitmq => (hosts, read_vhost(vhost)?),
+            _ => (hosts, None),
+        };
+        Ok((Self::Broker { broker, tls, hosts: read_hosts(hosts, broker, tls)?, vhost }, user_info))
     }
 
     /// The folder of the embedded log.
@@ -191,7 +213,7 @@ fn examples() -> Vec<String> {
 }
 
 fn example(broker: Broker) -> String {
-    format!("`{}://127.0.0.1:{}`", broker.name(), broker.default_port())
+    format!("`{}://127.0.0.1:{}`", broker.scheme(), broker.default_port(false))
 }
 
 fn read_user_info(text: &str) -> Result<UserInfo, String> {
@@ -212,6 +234,29 @@ fn read_user_info(text: &str) -> Result<UserInfo, String> {
     Ok(info)
 }
 
+/// The virtual host behind the servers; none where nothing stands there.
+fn read_vhost(text: &str) -> Result<Option<String>, String> {
+    if text.contains(['/', '?', '#']) {
+        return Err(
+            "has more behind its virtual host; write one name behind the servers, and %2F for `/` within it".to_owned()
+        );
+    }
+    let name = decode(text).ok_or("has a virtual host with a broken `%`; write for example %2F for `/`")?;
+    Ok(Some(name).filter(|name| !name.is_empty()))
+}
+
+/// Text that stands in a URL: what is no letter, digit, `-`, `_` or `.` as its bytes.
+fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 /// Percent-encoded text (RFC 3986 section 2.1).
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -227,7 +272,7 @@ fn decode(text: &str) -> Option<String> {
 }
 
 /// The servers, or everything that is wrong with them.
-fn read_hosts(text: &str, broker: Broker) -> Result<Vec<Host>, String> {
+fn read_hosts(text: &str, broker: Broker, tls: bool) -> Result<Vec<Host>, String> {
     let mut faults = Vec::new();
     if text.contains(['/', '?', '#']) {
         faults.push("carries a path or a query".to_owned());
@@ -235,7 +280,7 @@ fn read_hosts(text: &str, broker: Broker) -> Result<Vec<Host>, String> {
     let text = text.split(['/', '?', '#']).next().unwrap_or_default();
     let mut hosts = Vec::new();
     for part in text.split(',') {
-        match read_host(part, broker.default_port()) {
+        match read_host(part, broker.default_port(tls)) {
             Ok(host) => hosts.push(host),
             Err(fault) => faults.push(fault),
         }
@@ -293,10 +338,11 @@ impl fmt::Display for BackboneUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded { path } => write!(formatter, "embedded:{}", path.display()),
-            Self::Broker { broker, tls, hosts } => {
+            Self::Broker { broker, tls, hosts, vhost } => {
                 let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-                let scheme = if *tls { broker.tls_scheme() } else { broker.name() };
-                write!(formatter, "{scheme}://{}", hosts.join(","))
+                let scheme = if *tls { broker.tls_scheme() } else { broker.scheme() };
+                write!(formatter, "{scheme}://{}", hosts.join(","))?;
+                vhost.as_ref().map_or(Ok(()), |vhost| write!(formatter, "/{}", encode(vhost)))
             }
         }
     }
@@ -322,6 +368,9 @@ mod tests {
             ("tls://h", "tls+nats://h:4222"),
             ("kafka://a:9092,b:9093", "kafka://a:9092,b:9093"),
             ("kafka+ssl://a", "kafka+ssl://a:9092"),
+            ("amqp://a,b:1", "amqp://a:5672,b:1"),
+            ("amqp://a/", "amqp://a:5672"),
+            ("amqps://a/mesh%2Feu", "amqps://a:5671/mesh%2Feu"),
         ] {
             let parsed = BackboneUrl::parse(url).unwrap();
             assert_eq!(parsed.to_string(), shown, "{url}");
@@ -350,12 +399,20 @@ mod tests {
             ("nats://u:secret@h,u:secret@i", "has credentials more than once"),
             ("nats://u:secret%@h", "has credentials with a broken `%`"),
             ("nats://:secret@h", "has credentials without a user"),
-            ("amqp://user:secret@h/v", "names the backbone `amqp`, which is not available"),
+            ("amqp://user:secret@h/v", "carries credentials; "),
+            ("amqp://h/a/b", "has more behind its virtual host; "),
+            ("amqp://h/v?heartbeat=1", "has more behind its virtual host; "),
+            ("amqp://h/%2", "has a virtual host with a broken `%`; "),
+            ("amqp+ssl://h", "has an unknown scheme; this binary has"),
         ] {
             let error = BackboneUrl::parse(url).unwrap_err();
             assert!(error.starts_with(what), "{url}: {error}");
             assert!(!error.contains("secret") && error.contains("; "), "{url}: {error}");
         }
+        let BackboneUrl::Broker { vhost, .. } = BackboneUrl::parse("amqp://h/a%2Fb").unwrap() else {
+            panic!("no broker")
+        };
+        assert_eq!(vhost.as_deref(), Some("a/b"));
         let (_, info) = BackboneUrl::parse_with_credentials("nats://u%40x:p%3Aq/r@h").unwrap();
         let info = info.unwrap();
         assert_eq!((info.user.as_str(), info.password.as_deref()), ("u@x", Some("p:q/r")));
