@@ -213,7 +213,7 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Partitions that the broker is asked about at once, where subscriptions begin or slots come.
 pub const BROKER_QUESTIONS: usize = 64;
 /// Topics that the broker is asked to create at once: one that makes them one after the other must come to the last in time.
-pub const TOPIC_CREATIONS: usize = 8;
+pub const TOPIC_CREATIONS: usize = 32;
 /// How often delivery progress is journalled at most.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long outcomes of deliveries are kept.
@@ -474,6 +474,8 @@ pub const KAFKA_READERS_PER_CLIENT: usize = 256;
 pub const KAFKA_READ_CLIENTS: usize = 64;
 /// Calls, questions or readers that wait for the Kafka client.
 pub const KAFKA_CALLS: usize = 4_096;
+/// Topics that one request asks Kafka to create.
+pub const KAFKA_CREATIONS: usize = 64;
 /// How long Kafka may take to answer a question.
 pub const KAFKA_ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a partition of Kafka may have no leader that is ready, before a question about it fails.

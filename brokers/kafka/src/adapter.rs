@@ -30,7 +30,8 @@ use crate::log::producer::{Outcome, Producer};
 use crate::log::readers::Readers;
 use crate::log::sizes::Sizes;
 use crate::log::tail::{KafkaTail, Source};
-use crate::log::topics::{Topics, Use};
+use crate::log::together::Together;
+use crate::log::topics::{Made, Topics, Use};
 use crate::name::{Found, Names};
 use crate::options::{Options, Purpose};
 use crate::record::{Encoded, encode};
@@ -199,6 +200,8 @@ impl KafkaBroker {
             replication,
             batch_bytes: limits::KAFKA_BATCH_BYTES,
             known: RwLock::default(),
+            creations: Together::new("topics to create", limits::KAFKA_CREATIONS),
+            looks: Together::new("topics to look for", limits::KAFKA_CALLS),
         };
         topics.batch_bytes = batch_bytes(&topics, cluster.node).await?;
         let lanes: Arc<str> = names.lanes().into();
@@ -395,7 +398,12 @@ impl Shared {
 
     /// Creates a topic, and lets the client that writes to it know.
     async fn make(self: &Arc<Self>, topic: String, partitions: i32, of: Use) -> Result<()> {
-        self.topics.create(&topic, partitions, of).await?;
+        let known = self.topics.knows(&topic, partitions - 1);
+        let made = self.topics.create(&topic, partitions, of).await?;
+        if known && made == Made::Found {
+            // Its leaders have answered before, and the client that writes to it knows them.
+            return Ok(());
+        }
         self.until_led(&topic, partitions).await?;
         let shared = Arc::clone(self);
         self.calls

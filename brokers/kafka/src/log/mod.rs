@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `calls` | threads for calls of the client library that wait |
+//! | `together` | questions of many, asked of the broker at once |
 //! | `topics` | creating, deleting and finding topics, with their settings |
 //! | `ends` | where logs begin and end, asked of their leaders, many at once, and again until these are ready |
 //! | `leaders` | what leaders answer to such a question, sorted by partition |
@@ -18,4 +19,5 @@ pub(crate) mod producer;
 pub(crate) mod readers;
 pub(crate) mod sizes;
 pub(crate) mod tail;
+pub(crate) mod together;
 pub(crate) mod topics;

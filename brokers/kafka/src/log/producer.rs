@@ -1,15 +1,18 @@
 //! Appends: queued in the order in which they are called, bounded, and answered when the broker has them.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message as _};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use tidegate_backbone::budget::Permit;
 use tidegate_backbone::{Appended, Error, ErrorKind, Position, Result};
 use tidegate_schemas::limits;
@@ -87,7 +90,55 @@ impl ProducerContext for Context {
     }
 }
 
-type Client = ThreadedProducer<Context>;
+/// A client of the library, and the thread that takes what it tells.
+///
+/// The library's own thread for this looks ten times a second whether it is to end, and does not rest in the last part of a
+/// millisecond before it does: a hundredth of a processor for each client that has nothing to do.
+struct Client {
+    producer: Arc<BaseProducer<Context>>,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How often the thread looks whether it is to end. What the client tells it takes at once.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+impl Client {
+    fn new(config: &ClientConfig, health: &Arc<Health>) -> Result<Self> {
+        let refused = "a Kafka client that appends cannot be made";
+        let producer: Arc<BaseProducer<Context>> = BaseProducer::from_config_and_context(config, Context::new(health))
+            .map(Arc::new)
+            .map_err(|error| Error::new(ErrorKind::Misconfigured, refused).with_source(error))?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let (told, ends) = (Arc::clone(&producer), Arc::clone(&ended));
+        let thread = std::thread::Builder::new().name("tidegate-kafka-told".to_owned()).spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                told.poll(LOOK_INTERVAL);
+            }
+        });
+        let thread =
+            thread.map_err(|error| Error::new(ErrorKind::Unavailable, refused.to_owned()).with_source(error))?;
+        Ok(Self { producer, ended, thread: Some(thread) })
+    }
+}
+
+impl Deref for Client {
+    type Target = BaseProducer<Context>;
+
+    fn deref(&self) -> &BaseProducer<Context> {
+        &self.producer
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic.
+            let _ = thread.join();
+        }
+    }
+}
 
 /// A client that appends, and what replaces it when it has failed for good.
 pub(crate) struct Producer {
@@ -104,12 +155,6 @@ impl fmt::Debug for Producer {
     }
 }
 
-fn make(config: &ClientConfig, health: &Arc<Health>) -> Result<Arc<Client>> {
-    Client::from_config_and_context(config, Context::new(health)).map(Arc::new).map_err(|error| {
-        Error::new(ErrorKind::Misconfigured, "a Kafka client that appends cannot be made").with_source(error)
-    })
-}
-
 impl Producer {
     pub(crate) fn new(
         mut config: ClientConfig,
@@ -123,7 +168,7 @@ impl Producer {
             .set("queue.buffering.max.kbytes", (bounds.1 / 1024 * 2 + 1024).to_string())
             .set("message.max.bytes", bounds.2.to_string())
             .set("batch.size", bounds.2.min(1_000_000).to_string());
-        let current = RwLock::new(Some(make(&config, health)?));
+        let current = RwLock::new(Some(Arc::new(Client::new(&config, health)?)));
         let bound = Bound {
             records: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -205,7 +250,7 @@ impl Producer {
         }
         let reason = client.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"));
         tracing::warn!(reason, "the Kafka client that appends has failed for good or stands still, and is made anew");
-        let made = make(&self.config, &self.health)?;
+        let made = Arc::new(Client::new(&self.config, &self.health)?);
         if let Some(failed) = current.replace(Arc::clone(&made)) {
             self.discard(failed);
         }

@@ -20,7 +20,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidegate_backbone::{Error, ErrorKind, Result};
 use tidegate_schemas::limits;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::ends::Place;
 use crate::context::{Context, Health};
@@ -32,6 +32,8 @@ pub(crate) type Consumer = BaseConsumer<Context>;
 const SERVE_INTERVAL: Duration = Duration::from_millis(100);
 /// After how many servings without a reader a consumer is let go of, the first one excepted.
 const IDLE_SERVINGS: u32 = 600;
+/// Readers that look for their topic's leader at once. Each waits until the client's connection has nothing else to answer.
+const FINDING: usize = 2;
 /// Clients that stand still beside which another one is made. Where as many do, it is not the clients that are at fault.
 const STUCK_CLIENTS: usize = 4;
 
@@ -124,6 +126,8 @@ impl Drop for Reader {
 
 /// See the module.
 pub(crate) struct Readers {
+    /// Readers that look for their topic's leader now.
+    pub(crate) finding: Semaphore,
     commands: Mutex<Option<SyncSender<Command>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -145,7 +149,8 @@ impl Readers {
             .map_err(|error| {
                 Error::new(ErrorKind::Unavailable, "cannot start a thread for readers of Kafka").with_source(error)
             })?;
-        Ok(Self { commands: Mutex::new(Some(commands)), thread: Mutex::new(Some(thread)) })
+        let finding = Semaphore::new(FINDING);
+        Ok(Self { finding, commands: Mutex::new(Some(commands)), thread: Mutex::new(Some(thread)) })
     }
 
     /// Begins to read a partition at an offset that is there, or is the next one.

@@ -147,7 +147,10 @@ impl KafkaTail {
             let opened = self.source.readers.open(self.place.clone(), self.fetched, &self.wake).await?;
             let consumer = opened.is_new.then(|| opened.consumer());
             self.reader = Some(opened);
-            if let Some(consumer) = consumer {
+            // Of many new topics at a moment few are looked for: the client finds them all within a second, and by one request.
+            if let Some(consumer) = consumer
+                && let Ok(_finding) = self.source.readers.finding.try_acquire()
+            {
                 let topic = Arc::clone(&self.place.0);
                 let find = self.source.calls.run(move || {
                     Reader::find_leader(&consumer, &topic);

@@ -10,12 +10,14 @@ use parking_lot::RwLock;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use tidegate_backbone::{Error, ErrorKind, Result};
 use tidegate_schemas::limits;
 
 use super::calls::Calls;
 use super::ends::Place;
+use super::together::Together;
 use crate::context::Context;
 use crate::error::{advice, closed, code_of, failed, is_retriable, kind_of, not_found};
 
@@ -40,6 +42,35 @@ pub(crate) struct Topics {
     pub(crate) batch_bytes: usize,
     /// Topics that are known to be there, with their partitions.
     pub(crate) known: RwLock<BTreeMap<Arc<str>, i32>>,
+    /// Topics that are to be created.
+    pub(crate) creations: Together<Creation, Created>,
+    /// Topics that are looked for.
+    pub(crate) looks: Together<Arc<str>, Looked>,
+}
+
+/// What the broker says to a topic that is to be created; else why it could not be asked.
+pub(crate) type Created = std::result::Result<std::result::Result<(), Code>, KafkaError>;
+/// A topic, where it is there; else why the broker could not be asked.
+pub(crate) type Looked = std::result::Result<Option<There>, KafkaError>;
+
+/// Looking for so many topics at once costs more than looking at all of them.
+const LOOK_AT_ALL: usize = 8;
+
+/// A topic that is to be created.
+#[derive(Clone, Debug)]
+pub(crate) struct Creation {
+    name: Arc<str>,
+    partitions: i32,
+    of: Use,
+}
+
+/// How a topic came to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It was not there.
+    New,
+    /// It was there, as it should be.
+    Found,
 }
 
 impl fmt::Debug for Topics {
@@ -99,17 +130,13 @@ impl Topics {
     }
 
     /// Creates a topic, or finds that it is there as it should be.
-    pub(crate) async fn create(&self, topic: &str, partitions: i32, of: Use) -> Result<()> {
-        let settings = self.settings(of);
-        let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(i32::from(self.replication)));
-        for (name, value) in &settings {
-            wanted = wanted.set(name, value);
-        }
+    pub(crate) async fn create(&self, topic: &str, partitions: i32, of: Use) -> Result<Made> {
         let action = format!("create topic {topic}");
-        let created = one(&action, self.admin.create_topics([&wanted], &options())).await?;
-        match created {
-            Ok(_) => {}
-            Err(Code::TopicAlreadyExists) => {
+        let creation = Creation { name: topic.into(), partitions, of };
+        let created = self.creations.ask(creation, |creations| self.create_all(creations)).await?;
+        let made = match created {
+            Ok(Ok(())) => Made::New,
+            Ok(Err(Code::TopicAlreadyExists)) => {
                 // The controller knows of it a moment before the nodes do.
                 self.settle(topic, |found| found.is_some()).await?;
                 let there = self.partitions(topic).await?.unwrap_or(partitions);
@@ -118,24 +145,55 @@ impl Topics {
                         format!("topic {topic} is there with {there} partitions, and {partitions} were asked for");
                     return Err(Error::new(ErrorKind::Conflict, context));
                 }
-                self.compare(topic, &settings, of).await?;
+                self.compare(topic, &self.settings(of), of).await?;
+                Made::Found
             }
-            Err(Code::InvalidReplicationFactor) => {
+            Ok(Err(Code::InvalidReplicationFactor)) => {
                 let context = format!(
                     "topic {topic} cannot have {} replicas: the broker has fewer nodes; set the replication lower",
                     self.replication
                 );
                 return Err(Error::new(ErrorKind::Misconfigured, context));
             }
-            Err(code) => {
+            Ok(Err(code)) => {
                 let kind = kind_of(code);
                 let advice = advice(&kind);
                 return Err(Error::new(kind, format!("Kafka refused to {action}: {code}{advice}")));
             }
-        }
+            Err(KafkaError::Canceled) => return Err(closed()),
+            Err(error) => return Err(failed(&action, error, true)),
+        };
         self.settle(topic, |found| found == Some(partitions)).await?;
         self.known.write().insert(Arc::from(topic), partitions);
-        Ok(())
+        Ok(made)
+    }
+
+    /// Creates topics by one request. It is the request that costs: each is agreed upon by the nodes, one after the other.
+    async fn create_all(&self, creations: Vec<Creation>) -> Vec<Created> {
+        let settings: Vec<_> = creations.iter().map(|creation| self.settings(creation.of)).collect();
+        let topics: Vec<NewTopic<'_>> = creations
+            .iter()
+            .zip(&settings)
+            .map(|(creation, settings)| {
+                let replication = TopicReplication::Fixed(i32::from(self.replication));
+                let topic = NewTopic::new(&creation.name, creation.partitions, replication);
+                settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
+            })
+            .collect();
+        match self.admin.create_topics(&topics, &options()).await {
+            Ok(results) => {
+                let mut results: BTreeMap<String, std::result::Result<(), Code>> = results
+                    .into_iter()
+                    .map(|result| match result {
+                        Ok(name) => (name, Ok(())),
+                        Err((name, code)) => (name, Err(code)),
+                    })
+                    .collect();
+                let unsaid = || Err(KafkaError::AdminOp(Code::BadMessage));
+                creations.iter().map(|creation| results.remove(&*creation.name).map_or_else(unsaid, Ok)).collect()
+            }
+            Err(error) => creations.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 
     /// Tells of settings that differ; refuses what breaks a promise.
@@ -233,9 +291,9 @@ impl Topics {
     async fn look(&self, topic: &str) -> Result<Option<There>> {
         let mut waited = Duration::ZERO;
         loop {
-            let (ask, name) = (Arc::clone(&self.ask), topic.to_owned());
-            match self.calls.run(move || Ok(look(&ask, &name))).await? {
+            match self.looks.ask(topic.into(), |topics| self.look_for(topics)).await? {
                 Ok(there) => return Ok(there),
+                Err(KafkaError::Canceled) => return Err(closed()),
                 Err(error) if code_of(&error).is_some_and(is_retriable) && waited < limits::KAFKA_LEADER_TIMEOUT => {}
                 Err(error) => return Err(failed(&format!("tell of topic {topic}"), error, false)),
             }
@@ -243,6 +301,25 @@ impl Topics {
             tokio::time::sleep(step).await;
             waited += step;
         }
+    }
+
+    /// Asks for topics; for all that there are, where that is less work.
+    async fn look_for(&self, topics: Vec<Arc<str>>) -> Vec<Looked> {
+        let (ask, count) = (Arc::clone(&self.ask), topics.len());
+        let looked = self.calls.run(move || {
+            if topics.len() < LOOK_AT_ALL {
+                return Ok(topics.iter().map(|topic| look(&ask, topic)).collect());
+            }
+            let metadata = match ask.fetch_metadata(None, limits::KAFKA_ASK_TIMEOUT) {
+                Ok(metadata) => metadata,
+                Err(error) => return Ok(topics.iter().map(|_| Err(error.clone())).collect()),
+            };
+            ask.context().health.up();
+            let found: BTreeMap<&str, Looked> =
+                metadata.topics().iter().map(|topic| (topic.name(), There::of(topic))).collect();
+            Ok(topics.iter().map(|topic| found.get(&**topic).cloned().unwrap_or(Ok(None))).collect())
+        });
+        looked.await.unwrap_or_else(|_: Error| (0..count).map(|_| Err(KafkaError::Canceled)).collect())
     }
 
     /// Whether the topic is there with that partition, asking where it is not known.
@@ -302,6 +379,22 @@ pub(crate) struct There {
 }
 
 impl There {
+    /// What the broker says of a topic.
+    fn of(found: &MetadataTopic) -> Looked {
+        match found.error().map(Code::from) {
+            None => {}
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(None),
+            Some(code) => return Err(KafkaError::MetadataFetch(code)),
+        }
+        let mut leaders = vec![-1; found.partitions().len()];
+        for partition in found.partitions() {
+            if let Some(leader) = usize::try_from(partition.id()).ok().and_then(|id| leaders.get_mut(id)) {
+                *leader = partition.leader();
+            }
+        }
+        Ok(Some(Self { leaders }))
+    }
+
     pub(crate) fn partitions(&self) -> i32 {
         i32::try_from(self.leaders.len()).unwrap_or(i32::MAX)
     }
@@ -313,20 +406,8 @@ impl There {
 }
 
 /// Asks the broker for a topic, once; none only where it says that it is not there. Waits.
-pub(crate) fn look(ask: &BaseConsumer<Context>, topic: &str) -> std::result::Result<Option<There>, KafkaError> {
+pub(crate) fn look(ask: &BaseConsumer<Context>, topic: &str) -> Looked {
     let metadata = ask.fetch_metadata(Some(topic), limits::KAFKA_ASK_TIMEOUT)?;
     ask.context().health.up();
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
-    match found.error().map(Code::from) {
-        None => {}
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(None),
-        Some(code) => return Err(KafkaError::MetadataFetch(code)),
-    }
-    let mut leaders = vec![-1; found.partitions().len()];
-    for partition in found.partitions() {
-        if let Some(leader) = usize::try_from(partition.id()).ok().and_then(|id| leaders.get_mut(id)) {
-            *leader = partition.leader();
-        }
-    }
-    Ok(Some(There { leaders }))
+    metadata.topics().iter().find(|found| found.name() == topic).map_or(Ok(None), There::of)
 }
