@@ -15,6 +15,8 @@ use super::backbone::Opened;
 use crate::blocks::cluster::Cluster;
 use crate::blocks::pubsub::PubSub;
 
+/// Resources that are told by name while they are tried again.
+const TOLD: usize = 3;
 /// How often what another gateway has in hand is tried again at the start.
 const APPLY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -36,30 +38,71 @@ pub(super) async fn join(opened: &Opened, here: MemberInfo, environment: &Enviro
     Ok(Cluster::new(claims, Some(requests), here))
 }
 
-/// Brings what the files declare into force. Where other gateways change the same at the same time, or a slot waits for
-/// its owner, it is tried again for a while.
+/// Brings what the files declare into force. Where other gateways change the same at the same time, a slot waits for its
+/// owner, or the broker is slow, it is tried again, until for a while nothing more has come into force: a broker may take
+/// minutes for thousands of topics.
 pub(super) async fn apply(
     block: &PubSub,
     resources: &Resources,
     folder: Option<&std::path::Path>,
 ) -> Result<(), StartError> {
-    let began = tokio::time::Instant::now();
-    let mut told = began;
+    let mut told = tokio::time::Instant::now();
+    let mut standing = Standing::default();
     loop {
         let errors = match block.apply(resources, folder).await {
             Ok(()) => return Ok(()),
             Err(errors) => errors,
         };
         let passes = block.is_shared() && errors.iter().all(|error| error.may_pass());
-        if !passes || began.elapsed() >= limits::BACKBONE_START_TIMEOUT {
+        if !passes || standing.note(errors.len(), tokio::time::Instant::now()) >= limits::BACKBONE_START_TIMEOUT {
             return Err(StartError::Apply(errors));
         }
         if told.elapsed() >= limits::BACKBONE_START_INTERVAL {
             told = tokio::time::Instant::now();
-            for error in &errors {
+            for error in errors.iter().take(TOLD) {
                 warn!(%error, "a resource is not in force yet; trying again");
+            }
+            if let Some(others) = errors.len().checked_sub(TOLD + 1) {
+                warn!(others = others + 1, "other resources are not in force yet, either");
             }
         }
         tokio::time::sleep(APPLY_INTERVAL).await;
+    }
+}
+
+/// How many resources are not in force at the least, and since when there are no fewer.
+#[derive(Debug, Default)]
+struct Standing(Option<(usize, tokio::time::Instant)>);
+
+impl Standing {
+    /// So many are not in force now; for how long there have been no fewer.
+    fn note(&mut self, open: usize, now: tokio::time::Instant) -> Duration {
+        match &mut self.0 {
+            Some((fewest, since)) if open >= *fewest => now.saturating_duration_since(*since),
+            standing => {
+                *standing = Some((open, now));
+                Duration::ZERO
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_long_as_more_comes_into_force_nothing_stands_still() {
+        let (began, second) = (tokio::time::Instant::now(), Duration::from_secs(1));
+        let mut standing = Standing::default();
+        assert_eq!(
+            standing.note(10, began + 100 * second),
+            Duration::ZERO,
+            "the first attempt may take as long as it does"
+        );
+        assert_eq!(standing.note(10, began + 130 * second), 30 * second);
+        assert_eq!(standing.note(9, began + 150 * second), Duration::ZERO, "one more came into force");
+        assert_eq!(standing.note(12, began + 190 * second), 40 * second, "others fell back, which is no progress");
+        assert_eq!(standing.note(9, began + 200 * second), 50 * second);
     }
 }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{Common, Failure};
 
 /// What a gateway may take to get ready, or to end, before it is called hung.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How often the ready file is looked for.
 const READY_INTERVAL: Duration = Duration::from_micros(200);
 
