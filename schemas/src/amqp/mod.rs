@@ -8,7 +8,8 @@
 //! whole seconds only; a whole number and a truth value are written as what they are. Both prefixes are read, `cloudEvents_`
 //! and `cloudEvents:`, but one in each message. An event without payload has the property [`NO_DATA`]; an empty body without
 //! it is a payload that is empty. A property that is no text, number, truth value or time is a fault where it belongs to the
-//! event. What does not fit into binary mode is written in structured mode: see [`write()`].
+//! event. A whole number as `time` counts milliseconds since 1970, as AMQP 1.0 counts times and libraries write them into
+//! header tables too. What does not fit into binary mode is written in structured mode: see [`write()`].
 
 mod read;
 mod write;
@@ -139,6 +140,12 @@ mod tests {
             assert_eq!(&**seen.id(), "1", "both prefixes are read");
             assert_eq!(seen.attribute("time").unwrap(), "1970-01-01T00:00:00Z");
         }
+        for (milliseconds, time) in [(1_500, "1970-01-01T00:00:01.5Z"), (-1, "1969-12-31T23:59:59.999Z")] {
+            let mut all = all("cloudEvents_");
+            all.push(("cloudEvents_time".to_owned(), Property::Integer(milliseconds)));
+            let all: Vec<(&str, Property)> = all.iter().map(|(name, value)| (&**name, value.clone())).collect();
+            assert_eq!(read(&all, None, "").unwrap().unwrap().attribute("time").unwrap(), time);
+        }
         let all = all("cloudEvents_");
         let all: Vec<(&str, Property)> = all.iter().map(|(name, value)| (&**name, value.clone())).collect();
         let with = |name: &'static str, value: Property| {
@@ -151,6 +158,7 @@ mod tests {
             (with("cloudEvents_id", text("2")), None, "more than one header"),
             (with("cloudEvents:note", text("2")), None, "another prefix"),
             (with("cloudEvents_note", Property::Other), None, "is no text"),
+            (with("cloudEvents_time", Property::Integer(i64::MAX)), None, "no calendar"),
             (Vec::new(), Some("application/cloudevents+json"), "expected value"),
             (Vec::new(), Some("application/cloudevents+avro"), "application/cloudevents+avro"),
         ];

@@ -51,6 +51,10 @@ pub fn read<'a>(
         match value {
             Property::Text(text) => draft.text(name, text.clone()),
             Property::Boolean(boolean) => draft.typed(name, Value::Boolean(*boolean)),
+            Property::Integer(milliseconds) if name == "time" => match time_of(*milliseconds) {
+                Some(time) => draft.text(name, time.text().clone()),
+                None => draft.fault(name, "is a time that no calendar has; write RFC 3339"),
+            },
             Property::Integer(number) => match i32::try_from(*number) {
                 Ok(number) => draft.typed(name, Value::Integer(number)),
                 Err(_) => draft.text(name, ByteString::from(number.to_string())),
@@ -68,4 +72,10 @@ pub fn read<'a>(
         event.data = if text_content { Data::Text(ByteString::new()) } else { Data::Binary(Bytes::new()) };
     }
     Ok(Some(event))
+}
+
+/// The time of so many milliseconds since 1970.
+fn time_of(milliseconds: i64) -> Option<Timestamp> {
+    let nanoseconds = u32::try_from(milliseconds.rem_euclid(1000)).ok()? * 1_000_000;
+    Timestamp::from_unix(milliseconds.div_euclid(1000), nanoseconds)
 }

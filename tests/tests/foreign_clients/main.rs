@@ -1,5 +1,5 @@
 //! Clients that are not ours write into and read from the gateway's topics on a broker, and the gateway theirs: Python's
-//! `nats-py` and `confluent-kafka`, with events read and written by the `cloudevents` package.
+//! `nats-py`, `confluent-kafka` and `pika`, with events read and written by the `cloudevents` package.
 //!
 //! Events are compared whole, as documents in the JSON format: every attribute, and the data.
 #![allow(
@@ -116,12 +116,20 @@ impl Stage {
     fn messages(&self, prefix: &str, partitions: u32) -> (Vec<Value>, Vec<Value>) {
         let (mut messages, mut expected) = (Vec::new(), Vec::new());
         for mode in ["binary", "structured"] {
-            for event in events(&format!("{prefix}-{mode}")) {
+            for mut event in events(&format!("{prefix}-{mode}")) {
                 messages.push(json!({"mode": mode, "event": event}));
+                // The package writes times into properties of AMQP in milliseconds.
+                if self.kind == "rabbitmq" && mode == "binary" {
+                    event["time"] = json!("2026-01-02T03:04:05.123Z");
+                }
                 expected.push(event);
             }
         }
-        let binding = if self.kind == "kafka" { "ce_" } else { "ce-" };
+        let binding = match self.kind {
+            "kafka" => "ce_",
+            "rabbitmq" => "cloudEvents_",
+            _ => "ce-",
+        };
         for (headers, body, mut document, _) in raw() {
             let headers: Option<serde_json::Map<String, Value>> = headers.as_object().map(|headers| {
                 let whole = |name: &String| {
@@ -130,7 +138,7 @@ impl Stage {
                 headers.iter().map(|(name, value)| (whole(name), value.clone())).collect()
             });
             let mut message = json!({"mode": "raw", "headers": headers, "body_base64": STANDARD.encode(body)});
-            // NATS knows no keys.
+            // Only Kafka knows keys.
             if self.kind == "kafka" {
                 message["key"] = json!("a key");
                 document["partitionkey"] = json!("a key");
@@ -242,17 +250,25 @@ async fn published_events_are_read(stage: &Stage) {
     let found = found.as_array().unwrap();
     for record in found {
         let event = &record["event"];
-        let stream = if stage.kind == "kafka" { PUBLISHED.to_owned() } else { PUBLISHED.replace('.', "~") };
+        let stream = if stage.kind == "nats" { PUBLISHED.replace('.', "~") } else { PUBLISHED.to_owned() };
         assert_eq!(record["stream"], json!(stream));
         assert_eq!(record["mode"], "binary");
-        let place = (record["partition"].clone(), record["position"].clone());
+        // RabbitMQ tells no position of what it takes, so the receipt has none.
+        let position = if stage.kind == "rabbitmq" { Value::Null } else { record["position"].clone() };
+        let place = (record["partition"].clone(), position);
         assert_eq!(places[&event["id"].to_string()], place, "where the receipt says: {record:#}");
         let attributes = ["id", "note", "partitionkey", "source", "specversion", "subject", "time", "type"];
-        let mut headers: Vec<String> = if stage.kind == "kafka" {
-            assert_eq!(record["key"], event["partitionkey"]);
-            attributes.iter().map(|name| format!("ce_{name}")).chain(["content-type".to_owned()]).collect()
-        } else {
-            attributes.iter().chain(&["datacontenttype"]).map(|name| format!("ce-{name}")).collect()
+        let mut headers: Vec<String> = match stage.kind {
+            "kafka" => {
+                assert_eq!(record["key"], event["partitionkey"]);
+                attributes.iter().map(|name| format!("ce_{name}")).chain(["content-type".to_owned()]).collect()
+            }
+            "rabbitmq" => {
+                // The two that brokers/rabbitmq/README.md tells of, because streams have neither.
+                let ours = ["tidegate-append", "tidegate-appended-at"].map(str::to_owned);
+                attributes.iter().map(|name| format!("cloudEvents_{name}")).chain(ours).collect()
+            }
+            _ => attributes.iter().chain(&["datacontenttype"]).map(|name| format!("ce-{name}")).collect(),
         };
         headers.sort();
         assert_eq!(record["headers"], json!(headers), "nothing of ours: {record:#}");
@@ -273,8 +289,12 @@ async fn written_events_are_delivered(stage: &Stage) {
 
 /// What the foreign client has made by itself is attached, and read from its beginning and as it goes on.
 async fn topics_of_others_are_attached(stage: &Stage) {
-    // NATS: a stream of one subject is one partition. The subject is not the stream's name.
-    let (made, target) = if stage.kind == "kafka" { ("2", THEIRS) } else { ("legacy.orders", "legacy.orders") };
+    // NATS: a stream of one subject is one partition. The subject is not the stream's name. RabbitMQ: a stream is one partition.
+    let (made, target) = match stage.kind {
+        "kafka" => ("2", THEIRS),
+        "rabbitmq" => ("1", THEIRS),
+        _ => ("legacy.orders", "legacy.orders"),
+    };
     let partitions = if stage.kind == "kafka" { 2 } else { 1 };
     stage.foreign.call("create", &[THEIRS, made], &Value::Null).await;
     let (messages, mut expected) = stage.messages("before", partitions);
@@ -317,4 +337,9 @@ async fn clients_of_nats_read_and_write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_kafka_read_and_write() {
     foreign_clients_of("kafka").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_rabbitmq_read_and_write() {
+    foreign_clients_of("rabbitmq").await;
 }

@@ -66,7 +66,7 @@ async fn install() -> Result<PathBuf, String> {
     let folder = workspace_root().join(target).join("foreign-clients");
     let (environment, built_from) = (folder.join("venv"), folder.join("built-from"));
     let python = environment.join("bin/python");
-    let imports = ["-c", "import cloudevents, confluent_kafka, nats"];
+    let imports = ["-c", "import cloudevents, confluent_kafka, nats, pika"];
     if std::fs::read_to_string(&built_from).is_ok_and(|text| text == REQUIREMENTS)
         && run(Command::new(&python).args(imports)).await.is_ok()
     {
