@@ -58,6 +58,7 @@ async fn users_and_authorities() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     server.admit(true).await;
+    let deadline = tokio::time::Instant::now() + HANG;
     while broker.append(&orders, Record::Event(event("2"))).await.is_err() {
         assert!(tokio::time::Instant::now() < deadline, "{:?}", broker.unreachable());
         tokio::time::sleep(Duration::from_millis(20)).await;
