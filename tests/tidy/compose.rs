@@ -1,6 +1,7 @@
 //! The compose files are YAML that says of each service what it is, how its health is asked, and which version it is of.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use granit_parser::{Event, Parser};
 
@@ -65,6 +66,13 @@ fn read(events: &mut Events<'_>, anchors: &mut BTreeMap<usize, Node>) -> Option<
 fn compose_files_name_versions_and_check_health() {
     let mut faults = Vec::new();
     let mut services_seen = 0;
+    let dockerfile = files::read(Path::new("deploy/Dockerfile"));
+    // What the image has beside the features that are on by default.
+    let features: Vec<&str> = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("RUN cargo build ")?.split_once("--features "))
+        .flat_map(|(_, rest)| rest.split_whitespace().next().unwrap_or_default().split(','))
+        .collect();
     for path in files::with_extension("yaml").iter().filter(|path| path.starts_with("deploy/compose")) {
         let text = files::read(path);
         let mut fault = None;
@@ -92,6 +100,15 @@ fn compose_files_name_versions_and_check_health() {
             if service.get("build").is_none() && !image.contains(':') {
                 faults.push(format!("{place} has an image without a version: {image:?}"));
             }
+            let backbone = service.get("environment").and_then(|environment| environment.get("TIDEGATE_BACKBONE"));
+            if let Some((scheme, _)) = backbone.and_then(|url| url.text().split_once("://")) {
+                let feature = if scheme == "amqp" { "rabbitmq" } else { scheme };
+                if feature != "nats" && !features.contains(&feature) {
+                    faults.push(format!(
+                        "{place} is on {scheme}, and the image is built without {feature}: {features:?}"
+                    ));
+                }
+            }
             let test = service.get("healthcheck").and_then(|health| health.get("test")).map(Node::texts);
             if test.as_ref().and_then(|test| test.first().copied()) != Some("CMD") {
                 faults.push(format!("{place} has no check of its health: {test:?}"));
@@ -106,5 +123,5 @@ fn compose_files_name_versions_and_check_health() {
         }
     }
     files::assert_none("compose files", &faults);
-    assert!(services_seen >= 8, "{services_seen} services were read");
+    assert!(services_seen >= 10, "{services_seen} services were read");
 }
