@@ -12,17 +12,22 @@ use tidegate_backbone::Environment;
 use tidegate_schemas::limits;
 use tracing::{error, info, warn};
 
-use crate::blocks::apps::Apps;
 use crate::blocks::pubsub::PubSub;
-use tidegate_resources::{self as resources, process_variable};
+use tidegate_resources::{self as resources, Resources, process_variable};
 
 /// What tells a changed folder from an unchanged one.
 pub(crate) type Look = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 /// Runs until the process stops. `seen` is how the folder looked before it was read for what is in force: a file that changes
-/// while a gateway starts, which may wait long for its broker, would be overlooked otherwise.
-pub(crate) async fn watch(path: PathBuf, seen: Look, block: PubSub, apps: Apps, environment: Environment) {
-    let mut seen = Some(seen);
+/// while a gateway starts, which may wait long for its broker, would be overlooked otherwise. There is none where not all of it
+/// is in force yet. `declare` is told of everything that is read, before topics and subscriptions are brought to it.
+pub(crate) async fn watch(
+    path: PathBuf,
+    mut seen: Option<Look>,
+    block: PubSub,
+    declare: impl Fn(&Resources) + Send + 'static,
+    environment: Environment,
+) {
     loop {
         tokio::select! {
             () = environment.stopping().cancelled() => return,
@@ -40,13 +45,14 @@ pub(crate) async fn watch(path: PathBuf, seen: Look, block: PubSub, apps: Apps, 
                 for warning in &resources.warnings {
                     warn!("{warning}");
                 }
-                apps.apply(&resources);
+                declare(&resources);
                 match block.apply(&resources, Some(&path)).await {
                     Ok(()) => info!(folder = %path.display(), "the changed resources are in force"),
                     Err(errors) => {
                         errors.iter().for_each(|error| error!("{error}"));
-                        if block.is_shared() && errors.iter().any(|error| error.may_pass()) {
-                            // The owner of a slot was away, or another gateway was faster: once more.
+                        let again = errors.iter().any(|error| error.waits_for_broker());
+                        if again || block.is_shared() && errors.iter().any(|error| error.may_pass()) {
+                            // A broker or the owner of a slot was away, or another gateway was faster: once more.
                             seen = None;
                         }
                     }

@@ -62,6 +62,12 @@ pub const TOPIC_PREFIX_BYTES: usize = 60;
 pub const BACKBONE_START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it says meanwhile that it waits.
 pub const BACKBONE_START_INTERVAL: Duration = Duration::from_secs(3);
+/// How often a further broker that cannot be reached is tried again, and what could not be attached there.
+pub const BRIDGE_INTERVAL: Duration = Duration::from_secs(3);
+/// What attaching a topic of a further broker may take, and before it the first opening of that broker.
+pub const BRIDGE_ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Further brokers that files may declare.
+pub const BROKERS: usize = 32;
 /// What another gateway is given to say how it is doing.
 pub const CLUSTER_ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The name of a topic of somebody else's, as the broker has it.

@@ -9,6 +9,7 @@
 //! | [`lane`] | its second half: short messages between gateways | in the module |
 //! | [`request`] | calls between gateways, over lanes | exactly one result before a deadline; nobody there is told at once; nothing is stored |
 //! | [`slot`] | a journal with one owner | linearizable conditional commits, atomic in a slot, idempotent by command id |
+//! | [`bridge`] | topics on other brokers beside it | what is attached there is a topic as any other; one that is away delays nothing else |
 //! | [`claim`] | who owns which slot | at any position of a slot's log one process |
 //!
 //! # Promises of a partition log
@@ -27,6 +28,7 @@
 //! Not promised: positions without gaps, order between logs, deduplication of appends, an upper bound of the time that
 //! an append takes (the caller's deadline is the bound, and its passing leaves the outcome unknown).
 
+pub mod bridge;
 pub mod budget;
 pub mod capability;
 pub mod catalogue;

@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use tidegate_schemas::Event;
 
-use crate::capability::Capability;
+use crate::capability::{Capability, Durability};
 use crate::error::Result;
 
 /// A boxed future: one allocation for each call of a broker is nothing beside the call.
@@ -204,6 +204,19 @@ pub trait PartitionLog: Send + Sync + fmt::Debug {
                 self.capability().broker
             ),
         ))))
+    }
+
+    /// As [`PartitionLog::attach`], of a topic on another broker, which has that name here ([`crate::bridge::Bridges`]).
+    fn attach_on<'a>(&'a self, broker: &'a str, topic: &'a str, to: &'a str) -> BoxFuture<'a, Result<u32>> {
+        Box::pin(std::future::ready(Err(crate::Error::new(
+            crate::ErrorKind::Misconfigured,
+            format!("topic {topic} cannot be attached to {to} on {broker}: no other brokers are known here"),
+        ))))
+    }
+
+    /// What an acknowledged append to a topic survives: what the broker can do, where all topics are on one.
+    fn durability_of(&self, _topic: &str) -> Durability {
+        self.capability().durability
     }
 
     /// Every log that exists. Begin and end of a topic's partition may be those of the whole topic here, where a broker would

@@ -68,7 +68,7 @@ impl Publisher {
             topic: topic.spec.name.as_byte_string().clone(),
             partition,
             position: None,
-            durability: self.log.capability().durability,
+            durability: self.log.durability_of(topic.spec.name.as_str()),
         };
         let append = self.log.append(&topic.log(partition), Record::Event(event));
         async move {

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tidegate_routing::TopicName;
+use tidegate_schemas::limits;
 
 use super::diagnostic::{Diagnostic, Place, Severity};
 use super::document::{Collected, Mention};
+use super::nearest::nearest;
 use super::subscription::{Sites, Subscription};
 
 /// Everything that is wrong between the resources that were read.
@@ -17,7 +19,8 @@ pub(super) fn check(collected: &Collected) -> Vec<Diagnostic> {
     for (subscription, sites) in &collected.subscriptions {
         check_own_dead_letters(subscription, sites, &mut diagnostics);
     }
-    check_cycles(&collected.subscriptions, &mut diagnostics);
+    check_brokers(collected, &mut diagnostics);
+    check_cycles(&collected.subscriptions, &Places::of(collected), &mut diagnostics);
     diagnostics
 }
 
@@ -27,7 +30,7 @@ fn fault(file: &Arc<str>, place: Place, what: String, mend: &str) -> Diagnostic 
 
 /// Names that differ only in `.` and `_`, wherever a topic is named.
 fn check_collisions(collected: &Collected, diagnostics: &mut Vec<Diagnostic>) {
-    let of_topics = collected.topics.iter().map(|(topic, mention)| (&topic.origin.file, mention));
+    let of_topics = collected.topics.iter().map(|(topic, sites)| (&topic.origin.file, &sites.name));
     let of_subscriptions = collected.subscriptions.iter().flat_map(|(subscription, sites)| {
         let mentions = sites.literals.iter().chain(sites.targets()).chain([&sites.dead_letter_topic]);
         mentions.map(|mention| (&subscription.origin.file, mention))
@@ -42,6 +45,53 @@ fn check_collisions(collected: &Collected, diagnostics: &mut Vec<Diagnostic>) {
             );
             diagnostics.push(fault(file, mention.place, what, "rename one: not every broker can hold both"));
         }
+    }
+}
+
+/// Brokers that topics are attached on, and how many there are.
+fn check_brokers(collected: &Collected, diagnostics: &mut Vec<Diagnostic>) {
+    if let Some(broker) = collected.brokers.get(limits::BROKERS) {
+        let what =
+            format!("there are {} brokers, and at most {} are reached", collected.brokers.len(), limits::BROKERS);
+        diagnostics.push(fault(&broker.origin.file, broker.origin.place, what, "remove what no topic is attached on"));
+    }
+    // What a request sends goes to a gateway that has its brokers from files.
+    if collected.texts_only {
+        return;
+    }
+    for (topic, sites) in &collected.topics {
+        let Some((name, place)) = &sites.broker else { continue };
+        // One that is declared with faults is told of already.
+        if collected.names.contains_key(&("Broker", name.clone())) {
+            continue;
+        }
+        let known = collected.brokers.iter().map(|broker| broker.name.as_str());
+        let mend = match nearest(name, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "declare it: `kind: Broker` with its `url`".to_owned(),
+        };
+        let what = format!("the topic `{}` is attached on the broker `{name}`, which is not declared", topic.name);
+        diagnostics.push(fault(&topic.origin.file, *place, what, &mend));
+    }
+}
+
+/// Which names stand for the same topic of a broker.
+struct Places<'c>(Vec<Vec<&'c TopicName>>);
+
+impl<'c> Places<'c> {
+    fn of(collected: &'c Collected) -> Self {
+        let mut places: HashMap<(Option<&str>, &str), Vec<&TopicName>> = HashMap::new();
+        for (topic, _) in &collected.topics {
+            let Some(attach) = &topic.attach else { continue };
+            places.entry((attach.broker.as_deref(), &attach.name)).or_default().push(&topic.name);
+        }
+        Self(places.into_values().filter(|names| names.len() > 1).collect())
+    }
+
+    /// A topic with all names that it has.
+    fn names<'t>(&'t self, topic: &'t TopicName) -> impl Iterator<Item = &'t TopicName> {
+        let others = self.0.iter().find(|names| names.contains(&topic)).into_iter().flatten().copied();
+        std::iter::once(topic).chain(others.filter(move |name| *name != topic))
     }
 }
 
@@ -66,15 +116,16 @@ fn check_own_dead_letters(subscription: &Subscription, sites: &Sites, diagnostic
 
 /// Subscriptions whose sinks are topics that lead back to them. Filters are not looked at: one that ends a cycle today
 /// does not when an event changes.
-fn check_cycles(subscriptions: &[(Subscription, Sites)], diagnostics: &mut Vec<Diagnostic>) {
+fn check_cycles(subscriptions: &[(Subscription, Sites)], places: &Places<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let dead_letters: HashSet<&TopicName> =
         subscriptions.iter().map(|(subscription, _)| &subscription.delivery.dead_letter_topic).collect();
     let readers_of = |topic: &TopicName| -> Vec<usize> {
-        let reads = |subscription: &Subscription| {
+        let reads_one = |subscription: &Subscription, topic: &TopicName| {
             let mut patterns = subscription.topics.iter();
             patterns
                 .any(|pattern| pattern.matches(topic) && (pattern.literal().is_some() || !dead_letters.contains(topic)))
         };
+        let reads = |subscription: &Subscription| places.names(topic).any(|name| reads_one(subscription, name));
         (0..subscriptions.len()).filter(|index| reads(&subscriptions[*index].0)).collect()
     };
     // Many subscriptions may share a sink, so its readers are looked for once.

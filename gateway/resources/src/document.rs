@@ -8,6 +8,7 @@ use tidegate_routing::TopicName;
 use tidegate_routing::topic::TopicError;
 
 use super::app::{self, App};
+use super::broker::{self, Broker};
 use super::cross;
 use super::diagnostic::{Diagnostic, Place};
 use super::files;
@@ -19,7 +20,7 @@ use super::yaml;
 use super::{API_VERSION, Origin};
 use crate::config::{self, Gateway};
 
-const KINDS: [&str; 4] = ["Subscription", "Topic", "App", "Gateway"];
+const KINDS: [&str; 5] = ["Subscription", "Topic", "App", "Broker", "Gateway"];
 
 /// A topic's name where it is written in a file.
 #[derive(Clone, Debug)]
@@ -34,8 +35,9 @@ pub(crate) struct Mention {
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     pub(crate) subscriptions: Vec<(Subscription, subscription::Sites)>,
-    pub(crate) topics: Vec<(Topic, Mention)>,
+    pub(crate) topics: Vec<(Topic, topic::Sites)>,
     pub(crate) apps: Vec<App>,
+    pub(crate) brokers: Vec<Broker>,
     pub(crate) gateways: Vec<Gateway>,
     /// Files that are named in the texts are not read.
     pub(crate) texts_only: bool,
@@ -45,7 +47,7 @@ pub(crate) struct Collected {
 
 impl Collected {
     pub(crate) fn len(&self) -> usize {
-        self.subscriptions.len() + self.topics.len() + self.apps.len() + self.gateways.len()
+        self.subscriptions.len() + self.topics.len() + self.apps.len() + self.brokers.len() + self.gateways.len()
     }
 }
 
@@ -166,6 +168,7 @@ fn read_document(
         "Subscription" => collected.subscriptions.extend(subscription::read(reader, header)),
         "Topic" => collected.topics.extend(topic::read(reader, header)),
         "App" => collected.apps.extend(app::read(reader, header)),
+        "Broker" => collected.brokers.extend(broker::read(reader, header)),
         _ => collected.gateways.extend(config::read(reader, &header)),
     }
     Some(())

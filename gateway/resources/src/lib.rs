@@ -9,6 +9,7 @@
 //! `${env:NAME}` in a text is the value of that variable; such a value never appears in a diagnostic.
 
 mod app;
+mod broker;
 mod check;
 pub mod config;
 mod cross;
@@ -25,6 +26,8 @@ mod sink;
 mod subscription;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_brokers;
 mod topic;
 pub(crate) mod yaml;
 
@@ -34,6 +37,7 @@ use std::sync::Arc;
 use tidegate_routing::TopicName;
 
 pub use app::{App, Health};
+pub use broker::Broker;
 pub use check::{Report, check};
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use object::{Id, ObjectFault, subscription_of_object};
@@ -43,7 +47,7 @@ pub use request::{Authorities, Handshake, Header, Mode, Request};
 pub use secret::Secret;
 pub use sink::{HttpSink, Sink};
 pub use subscription::{Delivery, OnExhausted, Order, StartFrom, Subscription};
-pub use topic::{Foreign, Retention, Topic, parse_attached};
+pub use topic::{Attach, Foreign, Retention, Topic, parse_attached};
 
 pub(crate) use diagnostic::Severity::Error as ErrorSeverity;
 pub(crate) use document::{Collected, read_documents};
@@ -70,6 +74,8 @@ pub struct Resources {
     pub topics: Vec<Topic>,
     /// The applications.
     pub apps: Vec<App>,
+    /// The brokers beside the backbone.
+    pub brokers: Vec<Broker>,
     /// What is not wrong, and should be known.
     pub warnings: Vec<Diagnostic>,
 }
@@ -141,6 +147,7 @@ fn settled(collected: Collected, diagnostics: Vec<Diagnostic>) -> Result<Resourc
         subscriptions: collected.subscriptions.into_iter().map(|(subscription, _)| subscription).collect(),
         topics: collected.topics.into_iter().map(|(topic, _)| topic).collect(),
         apps: collected.apps,
+        brokers: collected.brokers,
         warnings: diagnostics,
     })
 }

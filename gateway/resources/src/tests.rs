@@ -219,7 +219,8 @@ fn topics_of_others_are_attached_by_the_name_that_they_have() {
     let topic =
         |spec: &str| format!("{{apiVersion: tidegate.dev/v1, kind: Topic, metadata: {{name: t}}, spec: {{{spec}}}}}\n");
     let read = good(&topic("attach: {name: 'legacy orders/v1'}, foreign: dead-letter")).topics.remove(0);
-    assert_eq!((read.attach.as_deref(), read.foreign), (Some("legacy orders/v1"), Foreign::DeadLetter));
+    let attach = Attach { name: "legacy orders/v1".to_owned(), broker: None };
+    assert_eq!((read.attach, read.foreign), (Some(attach), Foreign::DeadLetter));
     assert_eq!(good(&topic("")).topics[0].foreign, Foreign::Wrap);
     for (spec, fault) in [
         ("attach: {name: ''}", "is no name of a topic on a broker"),

@@ -7,6 +7,7 @@ use tidegate_routing::{KeyFrom, TopicName};
 use tidegate_schemas::limits;
 
 use super::Origin;
+use super::diagnostic::Place;
 use super::document::{Header, Mention};
 use super::quantity::{format_duration, format_size, parse_duration, parse_size};
 use super::reader::{Field, Reader};
@@ -33,10 +34,27 @@ pub struct Topic {
     pub dedupe_window: Option<Duration>,
     /// Where the key of its events comes from.
     pub key_from: KeyFrom,
-    /// The name on the broker of the topic of somebody else's that it is, where it is one.
-    pub attach: Option<String>,
+    /// The topic of somebody else's that it is, where it is one.
+    pub attach: Option<Attach>,
     /// What becomes of its records that are no CloudEvents.
     pub foreign: Foreign,
+}
+
+/// A topic of somebody else's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attach {
+    /// Its name on the broker.
+    pub name: String,
+    /// The broker that it is on, by its name; the backbone where there is none.
+    pub broker: Option<String>,
+}
+
+/// Where the parts of a topic stand that are compared with other resources.
+#[derive(Clone, Debug)]
+pub(crate) struct Sites {
+    pub(crate) name: Mention,
+    /// The broker that it is attached on, as it is written, and where.
+    pub(crate) broker: Option<(String, Place)>,
 }
 
 /// What becomes of records that are no CloudEvents; only others than gateways write such.
@@ -119,13 +137,14 @@ impl Retention {
     }
 }
 
-pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic, Mention)> {
+pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic, Sites)> {
     let name = TopicName::parse(header.name.as_str()).expect("the reader of the name has checked it");
     if name.is_reserved() {
         let what = format!("the topic `{name}` belongs to the gateway itself");
         reader.fault(header.name_place, what, "choose a name that begins neither with `tidegate.` nor with `state.`");
     }
     let mention = Mention { topic: name.clone(), written: name.to_string(), place: header.name_place };
+    let mut sites = Sites { name: mention, broker: None };
     let retention = Retention::default_of(&name);
     let mut topic = Topic {
         name,
@@ -138,7 +157,7 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic
         foreign: Foreign::default(),
     };
     // A topic with nothing to say is still one to create.
-    let Some(spec) = header.spec else { return Some((topic, mention)) };
+    let Some(spec) = header.spec else { return Some((topic, sites)) };
     let fields = reader.map(&spec, &["partitions", "retention", "dedupe", "keyFrom", "schema", "attach", "foreign"])?;
     if let Some(field) = fields.get("schema") {
         reader.not_available(&field, "remove it; data is not checked against schemas");
@@ -160,7 +179,7 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic
         topic.key_from = reader.choice(&field, &choices).unwrap_or_default();
     }
     if let Some(field) = fields.get("attach") {
-        topic.attach = read_attach(reader, &field);
+        topic.attach = read_attach(reader, &field, &mut sites);
         for key in ["partitions", "retention"] {
             let Some(other) = fields.get(key) else { continue };
             let what = format!("`{}` is what the topic has on the broker, since it is attached", other.path);
@@ -170,13 +189,23 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Topic
     if let Some(field) = fields.get("foreign") {
         topic.foreign = reader.choice(&field, &Foreign::ALL).unwrap_or_default();
     }
-    Some((topic, mention))
+    Some((topic, sites))
 }
 
-fn read_attach(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<String> {
-    let fields = reader.map(field, &["name"])?;
-    let name = fields.require(reader, "name", "name-on-the-broker")?;
-    reader.parsed(&name, parse_attached)
+fn read_attach(reader: &mut Reader<'_>, field: &Field<'_>, sites: &mut Sites) -> Option<Attach> {
+    let fields = reader.map(field, &["name", "broker"])?;
+    let name = fields.require(reader, "name", "name-on-the-broker");
+    let name = name.and_then(|field| reader.parsed(&field, parse_attached));
+    let broker = match fields.get("broker") {
+        Some(field) => {
+            // The name of a resource, which takes no variables either.
+            let broker = reader.text(&field)?.value;
+            sites.broker = Some((broker.clone(), field.node.place));
+            Some(broker)
+        }
+        None => None,
+    };
+    Some(Attach { name: name?, broker })
 }
 
 fn read_retention(reader: &mut Reader<'_>, field: &Field<'_>, default: Retention) -> Option<Retention> {

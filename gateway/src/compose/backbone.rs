@@ -64,19 +64,24 @@ pub(super) async fn open_telling(
     told: &(impl Fn(String) + Sync),
 ) -> Result<Opened, Error> {
     match &backbone.url {
+        BackboneUrl::Broker { .. } => patiently(backbone, told, async || open_once(backbone, environment).await).await,
+        _ => open_once(backbone, environment).await,
+    }
+}
+
+/// As [`open`], without waiting for a broker that cannot be reached.
+pub(super) async fn open_once(backbone: &Backbone, environment: &Environment) -> Result<Opened, Error> {
+    match &backbone.url {
         BackboneUrl::Embedded { path } => embedded::open(path, environment),
-        BackboneUrl::Broker { broker, .. } => {
-            let connect = async || match broker {
-                #[cfg(feature = "nats")]
-                Broker::Nats => super::nats::open(backbone, environment).await,
-                #[cfg(feature = "kafka")]
-                Broker::Kafka => super::kafka::open(backbone, environment).await,
-                #[cfg(feature = "rabbitmq")]
-                Broker::Rabbitmq => super::rabbitmq::open(backbone, environment).await,
-                _ => Err(unfit(backbone)),
-            };
-            patiently(backbone, told, connect).await
-        }
+        BackboneUrl::Broker { broker, .. } => match broker {
+            #[cfg(feature = "nats")]
+            Broker::Nats => super::nats::open(backbone, environment).await,
+            #[cfg(feature = "kafka")]
+            Broker::Kafka => super::kafka::open(backbone, environment).await,
+            #[cfg(feature = "rabbitmq")]
+            Broker::Rabbitmq => super::rabbitmq::open(backbone, environment).await,
+            _ => Err(unfit(backbone)),
+        },
         _ => Err(unfit(backbone)),
     }
 }

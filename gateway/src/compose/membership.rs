@@ -40,19 +40,26 @@ pub(super) async fn join(opened: &Opened, here: MemberInfo, environment: &Enviro
 
 /// Brings what the files declare into force. Where other gateways change the same at the same time, a slot waits for its
 /// owner, or the broker is slow, it is tried again, until for a while nothing more has come into force: a broker may take
-/// minutes for thousands of topics.
+/// minutes for thousands of topics. Gives whether all of it is in force: what is on a broker beside the backbone that is away
+/// comes later, and no start waits for it.
 pub(super) async fn apply(
     block: &PubSub,
     resources: &Resources,
     folder: Option<&std::path::Path>,
-) -> Result<(), StartError> {
+) -> Result<bool, StartError> {
     let mut told = tokio::time::Instant::now();
     let mut standing = Standing::default();
     loop {
         let errors = match block.apply(resources, folder).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(errors) => errors,
         };
+        if errors.iter().all(|error| error.waits_for_broker()) {
+            for error in &errors {
+                warn!(%error, "a topic of a further broker is not in force yet; trying again");
+            }
+            return Ok(false);
+        }
         let passes = block.is_shared() && errors.iter().all(|error| error.may_pass());
         if !passes || standing.note(errors.len(), tokio::time::Instant::now()) >= limits::BACKBONE_START_TIMEOUT {
             return Err(StartError::Apply(errors));

@@ -3,6 +3,7 @@
 //! Each backbone has a file here, and is named nowhere else.
 
 mod backbone;
+mod brokers;
 mod embedded;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidegate_backbone::bridge::Bridges;
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
 use tidegate_backbone::consume::{Consume, Owners};
@@ -47,6 +49,7 @@ use tidegate_resources::{self as resources, Diagnostic, Resources};
 
 pub(crate) use backbone::log_filter;
 pub use backbone::{Opened, built_in, open as open_backbone};
+use brokers::Brokers;
 use tenancy::Tenancy;
 use watch::Watch;
 
@@ -185,6 +188,10 @@ async fn assemble(
     };
     let cluster = membership::join(&opened, here, &backbone).await?;
     let Opened { log, health, version, .. } = opened;
+    let bridges = Bridges::new(log, &backbone);
+    let brokers = Brokers::new(Arc::clone(&bridges), &backbone);
+    brokers.apply(&resources);
+    let log: Arc<dyn PartitionLog> = bridges;
     let claims = Arc::clone(cluster.claims());
     let catalogue = Catalogue::open(Arc::clone(&log), claims.slot(CATALOGUE), &backbone).await?;
 
@@ -212,7 +219,7 @@ async fn assemble(
         block.join(requests);
     }
     startup.does("brings the declared resources into force");
-    membership::apply(&block, &resources, settings.resources.as_deref()).await?;
+    let whole = membership::apply(&block, &resources, settings.resources.as_deref()).await?;
     delivery.spawn(block.clone().deliver_all());
     // Deliveries are taken up when it is known where they go.
     let tenancy = Tenancy {
@@ -225,7 +232,12 @@ async fn assemble(
     let apps = Apps::default();
     apps.apply(&resources);
     if let Some(path) = settings.resources {
-        delivery.spawn(reload::watch(path, seen, block.clone(), apps.clone(), delivery.clone()));
+        let (declared, seen) = (apps.clone(), whole.then_some(seen));
+        let declare = move |resources: &Resources| {
+            brokers.apply(resources);
+            declared.apply(resources);
+        };
+        delivery.spawn(reload::watch(path, seen, block.clone(), declare, delivery.clone()));
     }
 
     let readiness = Readiness::new(health.and(move || claims.silence()));

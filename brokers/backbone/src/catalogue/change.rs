@@ -10,7 +10,7 @@ use tidegate_routing::topic::TopicName;
 use tidegate_schemas::limits;
 use tracing::warn;
 
-use super::entry::{Foreign, Subscription, Topic, TopicSpec, foreign_topic};
+use super::entry::{Attachment, Foreign, Subscription, Topic, TopicSpec, foreign_topic};
 use super::{Catalogue, ChangeError, DELETING_PREFIX, Deletion, SUBSCRIPTION_PREFIX, TOPIC_PREFIX, key, read, write};
 use crate::error::{Error, ErrorKind};
 use crate::log::{BoxFuture, LogSpec};
@@ -78,11 +78,11 @@ impl Catalogue {
         created_at: u64,
         also: Command,
     ) -> Result<(Arc<Topic>, bool), ChangeError> {
-        if let Some(to) = &spec.attached {
+        if let Some(to) = &spec.attachment() {
             let other = self.view.load().topics.get(spec.name.as_byte_string()).cloned();
             match other {
                 // Attached when it was seen; to attach it anew here would not tell more.
-                Some(existing) if existing.spec.attached.as_ref() == Some(to) => {
+                Some(existing) if existing.spec.attachment().as_ref() == Some(to) => {
                     spec.partitions = existing.spec.partitions
                 }
                 Some(existing) => return Err(other_attachment(&existing)),
@@ -131,11 +131,14 @@ impl Catalogue {
     }
 
     /// Makes a topic of somebody else's readable under that name; gives its partitions.
-    pub(crate) async fn attach_new(&self, name: &TopicName, to: &ByteString) -> Result<u32, ChangeError> {
-        self.log.attach(name.as_str(), to).await.map_err(|error| match error.kind() {
+    pub(crate) async fn attach_new(&self, name: &TopicName, to: &Attachment) -> Result<u32, ChangeError> {
+        to.attach(self.log.as_ref(), name.as_str()).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
-                let broker = self.log.capability().broker;
-                ChangeError::NothingToAttach { name: name.clone(), to: to.clone(), broker }
+                let broker = match &to.broker {
+                    None => format!("the {} backbone", self.log.capability().broker),
+                    Some(broker) => format!("the broker {broker}"),
+                };
+                ChangeError::NothingToAttach { name: name.clone(), to: to.to.clone(), broker }
             }
             _ => error.into(),
         })
@@ -170,7 +173,7 @@ impl Catalogue {
                 Err(ChangeError::Collision { name: spec.name.clone(), other: other.spec.name.clone() })
             });
         };
-        if existing.spec.attached != spec.attached {
+        if existing.spec.attachment() != spec.attachment() {
             return Err(other_attachment(existing));
         }
         if existing.spec.partitions != partitions {
@@ -313,8 +316,9 @@ fn logs_of(spec: &TopicSpec) -> LogSpec {
 }
 
 fn other_attachment(existing: &Topic) -> ChangeError {
-    let is = match &existing.spec.attached {
-        Some(to) => format!("is {to} on the broker"),
+    let is = match existing.spec.attachment() {
+        Some(Attachment { broker: Some(broker), to }) => format!("is {to} on the broker {broker}"),
+        Some(Attachment { broker: None, to }) => format!("is {to} on the broker"),
         None => "is no topic of somebody else's".to_owned(),
     };
     ChangeError::OtherAttachment { name: existing.spec.name.clone(), is }

@@ -1,5 +1,6 @@
 //! What the catalogue keeps of a topic and of a subscription.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tidegate_schemas::limits;
 
 use super::ChangeError;
 use crate::cursor::Cursor;
-use crate::log::LogId;
+use crate::log::{LogId, PartitionLog};
 
 /// The version of the entries that this build writes and reads.
 const VERSION: Version = Version;
@@ -115,6 +116,9 @@ pub struct TopicSpec {
     /// is, never created, and stays when this is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached: Option<ByteString>,
+    /// The broker that it is attached on, by its name in the resources of gateways; the backbone where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<ByteString>,
     /// What becomes of records that are no CloudEvents.
     #[serde(default, skip_serializing_if = "Foreign::is_default")]
     pub foreign: Foreign,
@@ -132,8 +136,42 @@ impl TopicSpec {
             dedupe_window: limits::DEDUPE_WINDOW,
             retention: Retention::DEFAULT,
             attached: None,
+            broker: None,
             foreign: Foreign::default(),
             origin,
+        }
+    }
+
+    /// What it is attached to, where it is: the broker, none for the backbone, and its name there.
+    pub fn attachment(&self) -> Option<Attachment> {
+        self.attached.as_ref().map(|to| Attachment { broker: self.broker.clone(), to: to.clone() })
+    }
+}
+
+/// What a topic is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The broker; none for the backbone.
+    pub broker: Option<ByteString>,
+    /// Its name there.
+    pub to: ByteString,
+}
+
+impl Attachment {
+    /// Attaches it under a name; gives its partitions.
+    pub(crate) async fn attach(&self, log: &dyn PartitionLog, topic: &str) -> crate::Result<u32> {
+        match &self.broker {
+            None => log.attach(topic, &self.to).await,
+            Some(broker) => log.attach_on(broker, topic, &self.to).await,
+        }
+    }
+}
+
+impl fmt::Display for Attachment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.broker {
+            None => self.to.fmt(formatter),
+            Some(broker) => write!(formatter, "{} on {broker}", self.to),
         }
     }
 }

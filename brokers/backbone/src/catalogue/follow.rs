@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use tokio::sync::{MutexGuard, watch};
 use tracing::{error, info, warn};
 
-use super::entry::{Subscription, Topic};
+use super::entry::{Attachment, Subscription, Topic};
 use super::{Catalogue, DELETING_PREFIX, PREFIX, SUBSCRIPTION_PREFIX, TOPIC_PREFIX, View, read};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -25,7 +25,7 @@ const REACH_INTERVAL: Duration = Duration::from_millis(10);
 /// The topics of others that the adapter of this process knows, by name.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
-    topics: HashMap<ByteString, (ByteString, u32)>,
+    topics: HashMap<ByteString, (Attachment, u32)>,
     /// Some could not be attached.
     missing: bool,
 }
@@ -128,11 +128,11 @@ impl Catalogue {
 
     /// Attaches topics of others that came, and lets go of those that went.
     async fn attach(&self, attached: &mut Attached, view: &View) {
-        let wanted = |name: &ByteString| view.topics.get(name).and_then(|topic| topic.spec.attached.as_ref());
+        let wanted = |name: &ByteString| view.topics.get(name).and_then(|topic| topic.spec.attachment());
         let gone: Vec<ByteString> = attached
             .topics
             .iter()
-            .filter(|(name, (to, _))| wanted(name) != Some(to))
+            .filter(|(name, (to, _))| wanted(name).as_ref() != Some(to))
             .map(|(name, _)| name.clone())
             .collect();
         for name in gone {
@@ -145,12 +145,12 @@ impl Catalogue {
         attached.missing = false;
         for topic in view.topics.values() {
             let name = topic.spec.name.as_byte_string();
-            let Some(to) = topic.spec.attached.as_ref().filter(|_| !attached.topics.contains_key(name)) else {
+            let Some(to) = topic.spec.attachment().filter(|_| !attached.topics.contains_key(name)) else {
                 continue;
             };
-            match self.log.attach(name, to).await {
+            match to.attach(self.log.as_ref(), name).await {
                 Ok(partitions) if partitions >= topic.spec.partitions => {
-                    attached.topics.insert(name.clone(), (to.clone(), topic.spec.partitions));
+                    attached.topics.insert(name.clone(), (to, topic.spec.partitions));
                 }
                 Ok(partitions) => {
                     attached.missing = true;

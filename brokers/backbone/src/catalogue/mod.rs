@@ -39,7 +39,7 @@ use crate::slot::{CommitError, Expect, SlotHandle};
 use entry::Deletion;
 pub(crate) use entry::Version;
 pub use entry::{
-    Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Start, Subscription,
+    Attachment, Foreign, HandshakeSpec, Mode, OnExhausted, Order, Origin, RequestSpec, Retention, Start, Subscription,
     SubscriptionSpec, Topic, TopicSpec, foreign_topic,
 };
 use follow::Attached;
@@ -80,7 +80,7 @@ pub enum ChangeError {
     },
     /// There is nothing of that name on the broker.
     #[error(
-        "topic {name} cannot be attached: there is nothing named {to} on the {broker} backbone; create it there first, or \
+        "topic {name} cannot be attached: there is nothing named {to} on {broker}; create it there first, or \
          correct the name that is to be attached, which is case-sensitive"
     )]
     NothingToAttach {
@@ -89,7 +89,7 @@ pub enum ChangeError {
         /// What it was to be on the broker.
         to: ByteString,
         /// The broker.
-        broker: &'static str,
+        broker: String,
     },
     /// Another topic differs from this one only in `.` and `_`.
     #[error(

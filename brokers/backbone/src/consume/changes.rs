@@ -23,7 +23,7 @@ impl Consume {
         let _changing = self.changing.lock().await;
         let catalogue = &self.shared.catalogue;
         let (mut starts, mut moment) = (Command::new(), Moment::default());
-        if let (Some(to), None) = (&spec.attached, catalogue.check_topic(&spec)?) {
+        if let (Some(to), None) = (&spec.attachment(), catalogue.check_topic(&spec)?) {
             spec.partitions = catalogue.attach_new(&spec.name, to).await?;
             for subscription in catalogue.view().clone().subscriptions.values() {
                 if self.reader_of(&subscription.spec).reads(&spec.name) {

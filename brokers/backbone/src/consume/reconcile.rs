@@ -304,7 +304,7 @@ impl Consume {
         let redriven = letters.iter().map(|core| load(core)).collect::<Result<Vec<_>>>()?;
         let routed = checkpoint::routed(&owned.journal, &partition)?;
         let router = match known.remove(&partition).filter(|_| lacks_router) {
-            Some(info) => Some(new_router((&owned, &topic, &partition), routed, info?)?),
+            Some(info) => Some(new_router((&owned, &topic, &partition), routed, info)?),
             None => None,
         };
         let _standing = owned.standing.lock();
@@ -365,14 +365,23 @@ async fn ends_of(log: Arc<dyn PartitionLog>, partition: Partition, topic: Arc<To
 fn new_router(
     (owned, topic, partition): (&Arc<Owned>, &Topic, &Partition),
     routed: Option<Position>,
-    info: LogInfo,
+    info: Result<LogInfo>,
 ) -> Result<Arc<Router>> {
+    let router = |start, info| Arc::new(Router::new(Arc::clone(owned), partition.clone(), topic, start, info));
+    let info = match (info, routed) {
+        (Ok(info), _) => info,
+        // Another broker is away. Its router waits for it, and the slot's other partitions do not wait for this one.
+        (Err(error), Some(routed)) if topic.spec.broker.is_some() && *error.kind() == ErrorKind::Unavailable => {
+            return Ok(router(routed, None));
+        }
+        (Err(error), _) => return Err(error),
+    };
     if let Some(routed) = routed.filter(|routed| *routed > info.end) {
         let context = format!("{} ends at {} but was routed up to {routed}", info.id, info.end);
         return Err(Error::new(ErrorKind::DataLoss, context));
     }
     let start = routed.unwrap_or(info.end).max(info.begin);
-    Ok(Arc::new(Router::new(Arc::clone(owned), partition.clone(), topic, start, info)))
+    Ok(router(start, Some(info)))
 }
 
 fn dead_letter_topics(view: &View) -> Vec<TopicName> {

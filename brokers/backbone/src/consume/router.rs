@@ -82,12 +82,19 @@ pub(super) struct Router {
 
 impl Router {
     /// A router of a partition of that topic, which begins to read at `start`. What is known of the log was asked for a moment
-    /// ago.
-    pub(super) fn new(owned: Arc<Owned>, partition: Partition, topic: &Topic, start: Position, info: LogInfo) -> Self {
+    /// ago; where nothing is, the log is asked when it can be.
+    pub(super) fn new(
+        owned: Arc<Owned>,
+        partition: Partition,
+        topic: &Topic,
+        start: Position,
+        info: Option<LogInfo>,
+    ) -> Self {
+        let begin = info.as_ref().map_or(Position::ZERO, |info| info.begin);
         Self {
-            number: owned.index.follow(&partition, topic.created_at, (info.begin, start)),
-            begin: info.begin,
-            known: Mutex::new(Some(info)),
+            number: owned.index.follow(&partition, topic.created_at, (begin, start)),
+            begin,
+            known: Mutex::new(info),
             moves_foreign: AtomicBool::new(topic.spec.foreign == Foreign::DeadLetter),
             mark: owned.marks.of(&partition),
             owned,

@@ -25,7 +25,7 @@
 //! a backbone URL means the same in both. The file is read by the reader of resources: all faults at once, unknown keys
 //! refused, `${env:NAME}` in texts.
 
-mod backbone;
+pub(crate) mod backbone;
 mod listener;
 mod telemetry;
 #[cfg(test)]

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
-use tidegate_backbone::catalogue::OnExhausted;
+use tidegate_backbone::catalogue::{ChangeError, OnExhausted};
 use tidegate_backbone::consume::{Attempt, Consumer, Delivery, Reason};
+use tidegate_backbone::{Error, ErrorKind};
 use tidegate_routing::answer::Answer as Judged;
 use tidegate_routing::{PauseCause, PauseState, RetryDecision, RetryHint, TopicName, Verdict, hops};
 use tidegate_schemas::{Event, limits};
 use tracing::{debug, warn};
 
 use super::consent::Consent;
-use super::{PubSub, reply};
+use super::{PubSub, PublishError, reply};
 use crate::sink::{self, Failure};
 use crate::telemetry::traces::{self, Ended, Span};
 use tidegate_resources::Sink;
@@ -22,6 +23,32 @@ use tidegate_resources::Sink;
 struct Caller {
     block: PubSub,
     pause: Mutex<PauseState>,
+}
+
+/// Why an event could not be published to a topic.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    /// There is no such topic.
+    #[error(transparent)]
+    Topic(#[from] PublishError),
+    /// Its broker did not take it, or did not say so.
+    #[error(transparent)]
+    Broker(#[from] Error),
+}
+
+impl Refusal {
+    /// What it means for the delivery. A broker that takes nothing for now, whatever the reason, is no failure of the event: it
+    /// waits for the broker as for a sink that cannot be reached, and one whose outcome is not known is published again.
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Broker(error) => match error.kind() {
+                ErrorKind::TooLarge { .. } => Verdict::EventAtFault,
+                _ => Verdict::Unreachable,
+            },
+            Self::Topic(PublishError::Create(ChangeError::Broker(_))) => Verdict::Unreachable,
+            Self::Topic(_) => Verdict::Retry(RetryHint::default()),
+        }
+    }
 }
 
 /// What one attempt means.
@@ -190,8 +217,9 @@ impl Caller {
         };
         match self.publish(topic, event).await {
             Ok(()) => (Meaning::Verdict(Verdict::Done), Attempt::default()),
-            Err(detail) => {
-                (Meaning::Verdict(Verdict::Retry(RetryHint::default())), Attempt { detail, ..Attempt::default() })
+            Err(refusal) => {
+                let detail = refusal.to_string();
+                (Meaning::Verdict(refusal.verdict()), Attempt { detail, ..Attempt::default() })
             }
         }
     }
@@ -224,9 +252,10 @@ impl Caller {
         }
     }
 
-    async fn publish(&self, topic: &TopicName, event: Event) -> Result<(), String> {
-        let topic = self.block.topic_for_publish(topic).await.map_err(|error| error.to_string())?;
-        self.block.publish(&topic, event).await.map(drop).map_err(|error| error.to_string())
+    async fn publish(&self, topic: &TopicName, event: Event) -> Result<(), Refusal> {
+        let topic = self.block.topic_for_publish(topic).await?;
+        self.block.publish(&topic, event).await?;
+        Ok(())
     }
 
     fn judge(&self, target: &sink::Target, outcome: &Result<sink::Answer, Failure>) -> (Meaning, Attempt) {

@@ -11,7 +11,7 @@ mod reply;
 mod resources;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -22,7 +22,7 @@ use tidegate_backbone::consume::{
     Status, Which, Whole,
 };
 use tidegate_backbone::publish::{Publisher, Receipt};
-use tidegate_backbone::{Environment, Error, LogInfo, PartitionLog, Position, Result};
+use tidegate_backbone::{Environment, Error, ErrorKind, LogInfo, PartitionLog, Position, Result};
 use tidegate_routing::TopicName;
 use tidegate_schemas::Event;
 use tracing::info;
@@ -54,6 +54,8 @@ struct Inner {
     /// Where the subscriptions of files deliver to, by name: with what came from the process environment, which the
     /// catalogue does not keep.
     targets: Mutex<HashMap<ByteString, Arc<sink::Target>>>,
+    /// Topics of other brokers that files declare and that could not be attached yet: nobody creates others of their names.
+    awaited: Mutex<HashSet<TopicName>>,
     /// Held by whoever changes what topics and subscriptions ask for, so that what was checked is what is changed.
     writing: tokio::sync::Mutex<()>,
     waiters: reply::Waiters,
@@ -85,6 +87,7 @@ impl PubSub {
             sinks,
             traces,
             targets,
+            awaited: Mutex::default(),
             waiters,
             elsewhere,
             writing: tokio::sync::Mutex::new(()),
@@ -140,6 +143,10 @@ impl PubSub {
         }
         if name.is_reserved() {
             return Err(PublishError::Reserved(name.clone()));
+        }
+        if self.0.awaited.lock().contains(name) {
+            let context = format!("topic {name} is on a broker that cannot be reached yet");
+            return Err(ChangeError::Broker(Error::new(ErrorKind::Unavailable, context)).into());
         }
         if !self.0.options.create_topics_on_first_use {
             return Err(PublishError::UnknownTopic(name.clone()));

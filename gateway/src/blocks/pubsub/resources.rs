@@ -51,6 +51,8 @@ pub struct ApplyError {
     name: String,
     /// The file, with line and column where they are known.
     place: String,
+    /// Whether it is about a broker beside the backbone.
+    on_broker: bool,
     source: Cause,
 }
 
@@ -75,9 +77,14 @@ impl ApplyError {
         }
     }
 
+    /// Whether it is a topic of a broker beside the backbone that cannot be attached for now: nothing else waits for it.
+    pub fn waits_for_broker(&self) -> bool {
+        self.on_broker && self.may_pass()
+    }
+
     fn new(kind: &'static str, name: &str, origin: &resources::Origin, source: impl Into<Cause>) -> Self {
         let place = format!("{}:{}", origin.file, origin.place);
-        Self { kind, name: name.to_owned(), place, source: source.into() }
+        Self { kind, name: name.to_owned(), place, on_broker: false, source: source.into() }
     }
 }
 
@@ -99,11 +106,20 @@ impl PubSub {
             }
             specs.push(spec);
         }
-        for (topic, outcome) in resources.topics.iter().zip(self.0.consume.create_topics(specs).await) {
+        let outcomes = self.0.consume.create_topics(specs).await;
+        let mut awaited = HashSet::new();
+        for (topic, outcome) in resources.topics.iter().zip(outcomes) {
             if let Err(source) = outcome {
-                errors.push(ApplyError::new("Topic", topic.name.as_str(), &topic.origin, source));
+                let error = ApplyError::new("Topic", topic.name.as_str(), &topic.origin, source);
+                let on_broker = topic.attach.as_ref().is_some_and(|attach| attach.broker.is_some());
+                let error = ApplyError { on_broker, ..error };
+                if error.waits_for_broker() {
+                    awaited.insert(topic.name.clone());
+                }
+                errors.push(error);
             }
         }
+        *self.0.awaited.lock() = awaited;
         let declared: HashSet<&str> =
             resources.subscriptions.iter().map(|subscription| subscription.name.as_str()).collect();
         for subscription in self.subscriptions() {
@@ -114,7 +130,13 @@ impl PubSub {
             }
             if let Err(source) = self.undeclare(&subscription, file, folder).await {
                 let name = spec.name.to_string();
-                errors.push(ApplyError { kind: "Subscription", name, place: file.clone(), source: source.into() });
+                errors.push(ApplyError {
+                    kind: "Subscription",
+                    name,
+                    place: file.clone(),
+                    on_broker: false,
+                    source: source.into(),
+                });
             }
         }
         // Those that begin now begin at the same moment.
@@ -227,7 +249,8 @@ impl PubSub {
                 Some(_) => Retention::default(),
                 None => Retention { age: topic.retention.age, bytes: topic.retention.bytes },
             },
-            attached: topic.attach.as_deref().map(ByteString::from),
+            attached: topic.attach.as_ref().map(|attach| ByteString::from(attach.name.as_str())),
+            broker: topic.attach.as_ref().and_then(|attach| Some(ByteString::from(attach.broker.as_deref()?))),
             foreign: match topic.foreign {
                 resources::Foreign::Wrap => Foreign::Wrap,
                 resources::Foreign::DeadLetter => Foreign::DeadLetter,

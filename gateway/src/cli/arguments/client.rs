@@ -341,6 +341,9 @@ pub struct TopicSettings {
     /// A topic that is there on the broker, by its name there: it is read and written as it is, and never deleted
     #[arg(long, value_name = "NAME", conflicts_with_all = ["partitions", "retention_age", "retention_bytes"])]
     pub attach: Option<String>,
+    /// The broker beside the backbone that it is on, as the gateway's files name it
+    #[arg(long, value_name = "NAME", requires = "attach")]
+    pub broker: Option<String>,
     /// What becomes of records that are no events: wrapped in one, or dead letters [default: wrap]
     #[arg(long, value_name = "WHAT", value_parser = ["wrap", "dead-letter"])]
     pub foreign: Option<String>,

@@ -56,6 +56,8 @@ impl Partition {
 #[derive(Debug, Deserialize)]
 struct Attach {
     name: String,
+    #[serde(default)]
+    broker: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,7 +151,11 @@ fn wanted(settings: &TopicSettings) -> Value {
         wanted.insert("dedupe".to_owned(), json!({ "window": window }));
     }
     if let Some(name) = &settings.attach {
-        wanted.insert("attach".to_owned(), json!({ "name": name }));
+        let attach = match &settings.broker {
+            Some(broker) => json!({ "name": name, "broker": broker }),
+            None => json!({ "name": name }),
+        };
+        wanted.insert("attach".to_owned(), attach);
     }
     if let Some(foreign) = &settings.foreign {
         wanted.insert("foreign".to_owned(), foreign.as_str().into());
@@ -187,7 +193,8 @@ fn print(context: &mut Context<'_>, topic: &Topic) -> Result<(), Failure> {
     let (age, bytes) = (kept(|kept| &kept.age), kept(|kept| &kept.bytes));
     let subscriptions = if topic.subscriptions.is_empty() { "-".to_owned() } else { topic.subscriptions.join(", ") };
     if let Some(attach) = &topic.attach {
-        context.console.line(&format!("{:<14} {}", "attached to", printable(&attach.name)))?;
+        let on = attach.broker.as_deref().map_or_else(String::new, |broker| format!(" on {}", printable(broker)));
+        context.console.line(&format!("{:<14} {}{on}", "attached to", printable(&attach.name)))?;
     }
     if topic.foreign.as_deref() == Some("dead-letter") {
         context.console.line(&format!("{:<14} dead letters", "no events are"))?;

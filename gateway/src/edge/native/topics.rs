@@ -85,6 +85,10 @@ struct Attach {
     /// Its name there.
     #[schema(examples("legacy_orders"))]
     name: String,
+    /// The broker beside the backbone that it is on, as the gateway's files name it; the backbone where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(examples("eu"))]
+    broker: Option<String>,
 }
 
 /// How long events are kept, as the `Topic` resource says it; what is left out has its default.
@@ -145,7 +149,10 @@ async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
         key_from: topic.spec.key_from,
         dedupe: Dedupe { window: tidegate_resources::format_duration(topic.spec.dedupe_window) },
         retention: topic.spec.retention.into(),
-        attach: topic.spec.attached.as_ref().map(|name| Attach { name: name.to_string() }),
+        attach: topic.spec.attachment().map(|attachment| Attach {
+            name: attachment.to.to_string(),
+            broker: attachment.broker.map(|broker| broker.to_string()),
+        }),
         foreign: topic.spec.foreign,
         origin: topic.spec.origin.clone(),
         created_at: time::text(topic.created_at),
@@ -237,6 +244,7 @@ pub(super) async fn create(
         let name = tidegate_resources::parse_attached(&attach.name)
             .map_err(|reason| Problem::new(Code::InvalidResource, format!("The topic's attach.name {reason}.")))?;
         spec.attached = Some(ByteString::from(name));
+        spec.broker = attach.broker.map(ByteString::from);
         spec.retention = Retention::default();
     }
     if let Some(kept) = wanted.retention {

@@ -185,7 +185,22 @@ pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Backbon
         return read_url(reader, field);
     }
     let known = ["url", "credentials", "tls", "namespace", "topicPrefix", "slots", "replicas"];
-    let fields = reader.map(field, &known)?;
+    read_settings(reader, field, &known)
+}
+
+/// The settings of a broker beside the backbone: what says where it is and who the gateway is to it.
+pub(crate) fn read_broker(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Backbone> {
+    let read = read_settings(reader, field, &["url", "credentials", "tls", "namespace", "topicPrefix"])?;
+    if read.url.broker().is_some() {
+        return Some(read);
+    }
+    let what = format!("`{}.url` names the embedded log, which belongs to one process", field.path);
+    reader.fault(field.node.place, what, "name a broker, for example `url: nats://127.0.0.1:4222`");
+    None
+}
+
+fn read_settings(reader: &mut Reader<'_>, field: &Field<'_>, known: &[&str]) -> Option<Backbone> {
+    let fields = reader.map(field, known)?;
     let url_field = fields.require(reader, "url", "nats://127.0.0.1:4222");
     let read = url_field.as_ref().and_then(|field| read_url(reader, field));
     // What is wrong with the rest is told whether or not the URL can be read.

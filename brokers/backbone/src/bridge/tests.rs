@@ -1,0 +1,167 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tidegate_schemas::Event;
+use tidegate_schemas::limits::BRIDGE_INTERVAL;
+
+use super::*;
+use crate::testing::{MemoryBroker, MemoryLog, environment};
+
+/// Opens clients of a broker in memory, while it can be reached.
+#[derive(Debug)]
+struct Door {
+    broker: MemoryBroker,
+    is_shut: Mutex<bool>,
+    opened: AtomicUsize,
+    last: Mutex<Option<Arc<MemoryLog>>>,
+}
+
+impl Door {
+    fn of(broker: &MemoryBroker) -> Arc<Self> {
+        Arc::new(Self {
+            broker: broker.clone(),
+            is_shut: Mutex::new(false),
+            opened: AtomicUsize::new(0),
+            last: Mutex::default(),
+        })
+    }
+
+    fn shut(&self, shut: bool) {
+        *self.is_shut.lock() = shut;
+    }
+
+    /// Ends the client that was opened last, as a client ends that has failed for good.
+    fn kill(&self) {
+        self.last.lock().as_ref().unwrap().kill();
+    }
+}
+
+impl Opener for Door {
+    fn open(&self) -> BoxFuture<'_, Result<FarLog>> {
+        Box::pin(async move {
+            if *self.is_shut.lock() {
+                return Err(Error::new(ErrorKind::Unavailable, "the door is shut"));
+            }
+            self.opened.fetch_add(1, Ordering::SeqCst);
+            let log = self.broker.client();
+            *self.last.lock() = Some(Arc::clone(&log));
+            Ok(FarLog { log, unreachable: Arc::new(|| None) })
+        })
+    }
+}
+
+fn orders() -> LogId {
+    LogId::Topic { topic: "orders".into(), partition: 0 }
+}
+
+fn event(id: &str) -> Record {
+    Record::Event(Event::builder(id, "/s", "t").build().unwrap())
+}
+
+fn kind<T: std::fmt::Debug>(outcome: Result<T>) -> ErrorKind {
+    outcome.unwrap_err().kind().clone()
+}
+
+/// A backbone, another broker that has the topic `orders`, and the bridges between them.
+async fn bridged() -> (MemoryBroker, MemoryBroker, Arc<Door>, Arc<Bridges>) {
+    let (home, far) = (MemoryBroker::with_slots(1), MemoryBroker::with_slots(1));
+    far.client().create(LogSpec::topic("orders", 2)).await.unwrap();
+    let door = Door::of(&far);
+    let bridges = Bridges::new(home.client(), &environment(1));
+    bridges.put("far".into(), Arc::clone(&door) as _);
+    (home, far, door, bridges)
+}
+
+/// Tries again until something is there.
+async fn patiently<T, F: Future<Output = Result<T>>>(attempt: impl Fn() -> F) -> T {
+    for _ in 0..100 {
+        if let Ok(value) = attempt().await {
+            return value;
+        }
+        tokio::time::sleep(BRIDGE_INTERVAL / 4).await;
+    }
+    panic!("it never came");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_of_another_broker_is_read_and_written_there() {
+    let (home, far, _door, bridges) = bridged().await;
+    assert_eq!(bridges.attach_on("far", "orders", "orders").await.unwrap(), 2);
+    bridges.append(&orders(), event("1")).await.unwrap();
+    assert_eq!(far.records(&orders()).len(), 1);
+    assert!(home.ids().is_empty(), "nothing of it is on the backbone: {:?}", home.ids());
+    assert_eq!(bridges.info(&orders()).await.unwrap().end, Position(1));
+    let batch = bridges.tail(&orders(), Position::ZERO).await.unwrap().next(1_000).await.unwrap();
+    assert_eq!(batch.records[0].record, event("1"));
+
+    // The control: a topic of the backbone is there, and only there.
+    let own = LogId::Topic { topic: "own".into(), partition: 0 };
+    bridges.create(LogSpec::topic("own", 1)).await.unwrap();
+    bridges.append(&own, event("2")).await.unwrap();
+    assert_eq!((home.records(&own).len(), far.records(&own).len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_attached_is_said_and_is_never_the_backbones() {
+    let (home, _far, _door, bridges) = bridged().await;
+    home.client().create(LogSpec::topic("orders", 1)).await.unwrap();
+    assert_eq!(kind(bridges.attach_on("nowhere", "orders", "orders").await), ErrorKind::Unavailable);
+    let refused = bridges.append(&orders(), event("1")).await.unwrap_err();
+    assert!(refused.to_string().contains("no broker nowhere"), "{refused}");
+    assert!(home.records(&orders()).is_empty(), "it was taken for a topic of the backbone");
+    assert_eq!(bridges.attach_on("far", "orders", "orders").await.unwrap(), 2);
+    assert_eq!(kind(bridges.attach_on("far", "orders", "others").await), ErrorKind::Conflict);
+    assert_eq!(kind(bridges.attach_on("far", "missing", "missing").await), ErrorKind::NotFound);
+    // A topic of that name that is created has nothing to do with it any more.
+    bridges.create(LogSpec::topic("orders", 1)).await.unwrap();
+    bridges.append(&orders(), event("1")).await.unwrap();
+    assert_eq!(home.records(&orders()).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_away_is_waited_for_and_its_topics_are_attached_by_themselves() {
+    let (home, far) = (MemoryBroker::with_slots(1), MemoryBroker::with_slots(1));
+    far.client().create(LogSpec::topic("orders", 1)).await.unwrap();
+    let door = Door::of(&far);
+    door.shut(true);
+    let bridges = Bridges::new(home.client(), &environment(1));
+    bridges.put("far".into(), Arc::clone(&door) as _);
+    let away = bridges.attach_on("far", "orders", "orders").await.unwrap_err();
+    assert_eq!(away.kind(), &ErrorKind::Unavailable);
+    assert!(away.to_string().contains("the door is shut"), "{away}");
+    assert_eq!(kind(bridges.append(&orders(), event("1")).await), ErrorKind::Unavailable);
+    door.shut(false);
+    patiently(|| bridges.append(&orders(), event("1"))).await;
+    assert_eq!(far.records(&orders()).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_ended_is_opened_anew() {
+    let (_home, far, door, bridges) = bridged().await;
+    bridges.attach_on("far", "orders", "orders").await.unwrap();
+    let mut tail = bridges.tail(&orders(), Position::ZERO).await.unwrap();
+    door.kill();
+    assert_eq!(kind(bridges.append(&orders(), event("1")).await), ErrorKind::Unavailable, "and not that it has ended");
+    assert_eq!(kind(tail.next(1_000).await), ErrorKind::Unavailable);
+    patiently(|| bridges.append(&orders(), event("1"))).await;
+    assert_eq!(door.opened.load(Ordering::SeqCst), 2);
+    assert_eq!(far.records(&orders()).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_broker_takes_over_a_name_with_its_topics() {
+    let (_home, far, _door, bridges) = bridged().await;
+    bridges.attach_on("far", "orders", "orders").await.unwrap();
+    let other = MemoryBroker::with_slots(1);
+    other.client().create(LogSpec::topic("orders", 2)).await.unwrap();
+    bridges.put("far".into(), Door::of(&other) as _);
+    patiently(|| bridges.append(&orders(), event("1"))).await;
+    assert_eq!((far.records(&orders()).len(), other.records(&orders()).len()), (0, 1));
+    bridges.remove("far");
+    assert_eq!(kind(bridges.append(&orders(), event("2")).await), ErrorKind::Unavailable);
+    bridges.put("far".into(), Door::of(&far) as _);
+    patiently(|| bridges.append(&orders(), event("2"))).await;
+    assert_eq!(far.records(&orders()).len(), 1);
+    bridges.close().await;
+    assert!(bridges.append(&orders(), event("3")).await.is_err());
+}

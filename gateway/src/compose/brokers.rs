@@ -1,0 +1,65 @@
+//! The brokers beside the backbone that files declare: each is opened as a backbone would be, and nothing waits for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use parking_lot::Mutex;
+use tidegate_backbone::bridge::{Bridges, FarLog, Opener};
+use tidegate_backbone::{BoxFuture, Environment, Result};
+use tidegate_resources::Resources;
+use tidegate_resources::config::Backbone;
+
+use super::backbone;
+
+/// What is reached beside the backbone.
+#[derive(Debug)]
+pub(super) struct Brokers {
+    bridges: Arc<Bridges>,
+    environment: Environment,
+    known: Mutex<HashMap<String, Backbone>>,
+}
+
+impl Brokers {
+    pub(super) fn new(bridges: Arc<Bridges>, environment: &Environment) -> Self {
+        Self { bridges, environment: environment.clone(), known: Mutex::default() }
+    }
+
+    /// Brings what is reached to what files declare. What stayed as it was is not touched.
+    pub(super) fn apply(&self, resources: &Resources) {
+        let mut known = self.known.lock();
+        known.retain(|name, _| {
+            let stays = resources.brokers.iter().any(|broker| broker.name == *name);
+            if !stays {
+                tracing::info!(broker = name, "no file declares a further broker any more");
+                self.bridges.remove(name);
+            }
+            stays
+        });
+        for broker in &resources.brokers {
+            if known.get(&broker.name) == Some(&broker.settings) {
+                continue;
+            }
+            known.insert(broker.name.clone(), broker.settings.clone());
+            let opener = Declared { settings: broker.settings.clone(), environment: self.environment.clone() };
+            self.bridges.put(ByteString::from(broker.name.as_str()), Arc::new(opener));
+        }
+    }
+}
+
+/// Opens what a file declares.
+#[derive(Debug)]
+struct Declared {
+    settings: Backbone,
+    environment: Environment,
+}
+
+impl Opener for Declared {
+    fn open(&self) -> BoxFuture<'_, Result<FarLog>> {
+        Box::pin(async move {
+            let opened = backbone::open_once(&self.settings, &self.environment).await?;
+            let health = opened.health;
+            Ok(FarLog { log: opened.log, unreachable: Arc::new(move || health.unreachable()) })
+        })
+    }
+}
