@@ -124,7 +124,7 @@ async fn events_go_over_three_brokers_and_back_while_brokers_are_killed() {
         let (name, topic) = if broker.name() == "kafka" { ("over", "on-kafka") } else { ("out", "on-nats") };
         until("that the bridge waits for its broker", async || {
             let shown = client.get(&format!("/subscriptions/{name}")).await.unwrap().expect(200).json();
-            shown["status"]["state"] == "unreachable"
+            shown["status"]["standing"] == "unreachable"
         })
         .await;
         let event = Outgoing { id: "while-away", ..Outgoing::default() };

@@ -65,7 +65,10 @@ fn check_brokers(collected: &Collected, diagnostics: &mut Vec<Diagnostic>) {
         if collected.names.contains_key(&("Broker", name.clone())) {
             continue;
         }
-        let known = collected.brokers.iter().map(|broker| broker.name.as_str());
+        // Those with faults among them.
+        let mut known: Vec<&str> =
+            collected.names.keys().filter(|(kind, _)| *kind == "Broker").map(|(_, name)| name.as_str()).collect();
+        known.sort_unstable();
         let mend = match nearest(name, known) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "declare it: `kind: Broker` with its `url`".to_owned(),

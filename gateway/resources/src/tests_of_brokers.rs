@@ -37,17 +37,18 @@ fn every_fault_of_brokers_is_told_at_once() {
         + &document("Topic", "c", "attach: {name: x, broker: one}");
     let faults = read(&text).unwrap_err();
     for what in [
-        "f.yaml:1:100: `spec.slots` is not known",
+        "f.yaml:1:99: `spec.slots` is not known",
         "`spec.url` holds a secret itself, and files only name them",
         "`spec.url` names the embedded log, which belongs to one process (name a broker, for example `url: nats://127.0.0.1:4222`)",
         "`spec.url` is missing (add `url: nats://127.0.0.1:4222`)",
         "`/nowhere/ca.pem` is no file that is there",
         "is no name of a topic on a broker",
+        "the topic `a` is attached on the broker `tow`, which is not declared (did you mean `two`?)",
         "the topic `b` is attached on the broker `elsewhere`, which is not declared (declare it: `kind: Broker` with its `url`)",
     ] {
         assert_eq!(faults.iter().filter(|fault| fault.contains(what)).count(), 1, "{what}: {faults:#?}");
     }
-    assert_eq!(faults.len(), 7, "{faults:#?}");
+    assert_eq!(faults.len(), 8, "{faults:#?}");
     assert!(!faults.iter().any(|fault| fault.contains("hush")), "{faults:#?}");
     // A slip of the pen has its name.
     let near =

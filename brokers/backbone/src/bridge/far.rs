@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use parking_lot::Mutex;
 use tidegate_schemas::limits;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -44,7 +44,50 @@ enum State {
     /// It could not be opened, for that reason, or is no more to be used.
     Away(Arc<str>),
     /// It is open.
-    Open(FarLog),
+    Open(Arc<Client>),
+}
+
+/// A client that is open. What it says after its end is about itself alone, and never about the one that came after it.
+#[derive(Debug)]
+pub(super) struct Client {
+    broker: ByteString,
+    far: FarLog,
+    /// It has ended for good.
+    failed: CancellationToken,
+}
+
+impl Client {
+    /// Its logs.
+    pub(super) fn log(&self) -> &Arc<dyn PartitionLog> {
+        &self.far.log
+    }
+
+    fn check(&self) -> Result<()> {
+        (self.far.unreachable)().map_or(Ok(()), |reason| Err(away(&self.broker, &reason)))
+    }
+
+    /// What it said. That it has ended is told as an outage, because it is opened anew.
+    pub(super) fn heard<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| {
+            if *error.kind() != ErrorKind::Closed {
+                return error;
+            }
+            self.failed.cancel();
+            let applied = error.applied();
+            let told = away(&self.broker, "its client has ended").with_source(error);
+            if applied == Applied::Unknown { told.outcome_unknown() } else { told }
+        })
+    }
+
+    /// A reader whose errors are told as those of all else.
+    pub(super) fn follow(self: &Arc<Self>, tail: Result<Box<dyn Tail>>) -> Result<Box<dyn Tail>> {
+        let tail = self.heard(tail)?;
+        Ok(Box::new(FarTail { client: Arc::clone(self), tail }))
+    }
+}
+
+fn away(broker: &str, reason: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the broker {broker} cannot be used: {reason}"))
 }
 
 /// A topic that is to be attached.
@@ -64,8 +107,6 @@ pub(super) struct Far {
     topics: Mutex<BTreeMap<ByteString, Joined>>,
     /// Held while topics are attached, so that none is attached to a client that has gone meanwhile.
     attaching: tokio::sync::Mutex<()>,
-    /// The client has ended for good.
-    failed: Notify,
     stop: CancellationToken,
     stopped: CancellationToken,
 }
@@ -84,7 +125,6 @@ impl Far {
             state: watch::Sender::new(State::Opening),
             topics: Mutex::new(topics),
             attaching: tokio::sync::Mutex::new(()),
-            failed: Notify::new(),
             stop: environment.stopping().child_token(),
             stopped: CancellationToken::new(),
         });
@@ -129,19 +169,21 @@ impl Far {
                 }
             };
             told = None;
-            info!(broker = %self.name, kind = far.log.capability().broker, "a further broker is reached");
+            let failed = CancellationToken::new();
+            let client = Arc::new(Client { broker: self.name.clone(), far, failed });
+            info!(broker = %self.name, kind = client.log().capability().broker, "a further broker is reached");
             {
                 let _attaching = self.attaching.lock().await;
-                self.state.send_replace(State::Open(far.clone()));
-                self.attach_missing(&far).await;
+                self.state.send_replace(State::Open(Arc::clone(&client)));
+                self.attach_missing(&client).await;
             }
-            self.keep(&far).await;
+            self.keep(&client).await;
             {
                 let _attaching = self.attaching.lock().await;
                 self.state.send_replace(State::Away("its client has ended".into()));
                 self.topics.lock().values_mut().for_each(|joined| joined.attached = false);
             }
-            far.log.close().await;
+            client.log().close().await;
             if self.stop.is_cancelled() {
                 break;
             }
@@ -151,29 +193,29 @@ impl Far {
     }
 
     /// Until the client is to go: attaches what could not be attached before.
-    async fn keep(&self, far: &FarLog) {
+    async fn keep(&self, client: &Client) {
         loop {
             let missing = self.topics.lock().values().any(|joined| !joined.attached);
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = self.failed.notified() => return,
+                () = client.failed.cancelled() => return,
                 () = tokio::time::sleep(limits::BRIDGE_INTERVAL), if missing => {
                     let _attaching = self.attaching.lock().await;
-                    self.attach_missing(far).await;
+                    self.attach_missing(client).await;
                 }
             }
         }
     }
 
     /// To be called while `attaching` is held.
-    async fn attach_missing(&self, far: &FarLog) {
+    async fn attach_missing(&self, client: &Client) {
         let missing: Vec<(ByteString, ByteString)> = {
             let topics = self.topics.lock();
             let missing = topics.iter().filter(|(_, joined)| !joined.attached);
             missing.map(|(topic, joined)| (topic.clone(), joined.to.clone())).collect()
         };
         for (topic, to) in missing {
-            match self.attach_to(far, &topic, &to).await {
+            match self.attach_to(client, &topic, &to).await {
                 Ok(_) => info!(broker = %self.name, %topic, %to, "a topic of a further broker is attached"),
                 Err(error) => {
                     warn!(broker = %self.name, %topic, %to, %error, "a topic of a further broker cannot be attached; trying again");
@@ -183,10 +225,10 @@ impl Far {
     }
 
     /// To be called while `attaching` is held.
-    async fn attach_to(&self, far: &FarLog, topic: &ByteString, to: &ByteString) -> Result<u32> {
-        self.check(far)?;
-        let attached = tokio::time::timeout(limits::BRIDGE_ATTACH_TIMEOUT, far.log.attach(topic, to)).await;
-        let partitions = attached.unwrap_or_else(|_| Err(self.away("it does not answer")))?;
+    async fn attach_to(&self, client: &Client, topic: &ByteString, to: &ByteString) -> Result<u32> {
+        client.check()?;
+        let attached = tokio::time::timeout(limits::BRIDGE_ATTACH_TIMEOUT, client.log().attach(topic, to)).await;
+        let partitions = client.heard(attached.unwrap_or_else(|_| Err(self.away("it does not answer"))))?;
         if let Some(joined) = self.topics.lock().get_mut(topic) {
             joined.attached = true;
         }
@@ -204,8 +246,8 @@ impl Far {
         if !self.holds(&topic) {
             self.topics.lock().insert(topic.clone(), Joined { to: to.clone(), attached: false });
         }
-        let far = self.open()?;
-        self.heard(self.attach_to(&far, &topic, &to).await)
+        let client = self.open()?;
+        self.attach_to(&client, &topic, &to).await
     }
 
     /// Lets go of a topic, which stays on the broker.
@@ -214,7 +256,7 @@ impl Far {
         let was_attached = self.topics.lock().remove(topic).is_some_and(|joined| joined.attached);
         match self.open() {
             // Asked of a client that does not know it as attached, it would be the deletion of a topic of that name.
-            Ok(far) if was_attached => self.heard(far.log.delete(LogSpec::topic(topic.clone(), 1)).await),
+            Ok(client) if was_attached => client.heard(client.log().delete(LogSpec::topic(topic.clone(), 1)).await),
             _ => Ok(()),
         }
     }
@@ -224,57 +266,34 @@ impl Far {
         self.topics.lock().get(topic).is_some_and(|joined| joined.attached)
     }
 
-    /// The log of a topic that is attached.
+    /// The client that knows a topic as attached.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the broker is away, or the topic is not attached yet.
-    pub(super) fn log_of(&self, topic: &str) -> Result<Arc<dyn PartitionLog>> {
-        let far = self.open()?;
-        self.check(&far)?;
+    pub(super) fn client_of(&self, topic: &str) -> Result<Arc<Client>> {
+        let client = self.open()?;
+        client.check()?;
         if !self.holds(topic) {
             return Err(self.away(&format!("topic {topic} is not attached there yet")));
         }
-        Ok(far.log)
+        Ok(client)
     }
 
-    fn open(&self) -> Result<FarLog> {
+    fn open(&self) -> Result<Arc<Client>> {
         match &*self.state.borrow() {
-            State::Open(far) => Ok(far.clone()),
+            State::Open(client) => Ok(Arc::clone(client)),
             State::Opening => Err(self.away("it is being reached")),
             State::Away(reason) => Err(self.away(reason)),
         }
     }
 
-    fn check(&self, far: &FarLog) -> Result<()> {
-        (far.unreachable)().map_or(Ok(()), |reason| Err(self.away(&reason)))
-    }
-
     fn away(&self, reason: &str) -> Error {
-        Error::new(ErrorKind::Unavailable, format!("the broker {} cannot be used: {reason}", self.name))
-    }
-
-    /// What the client said. That it has ended is told as an outage, because it is opened anew.
-    pub(super) fn heard<T>(&self, outcome: Result<T>) -> Result<T> {
-        outcome.map_err(|error| {
-            if *error.kind() != ErrorKind::Closed {
-                return error;
-            }
-            self.failed.notify_one();
-            let applied = error.applied();
-            let told = self.away("its client has ended").with_source(error);
-            if applied == Applied::Unknown { told.outcome_unknown() } else { told }
-        })
-    }
-
-    /// A reader whose errors are told as those of all else.
-    pub(super) fn follow(self: &Arc<Self>, tail: Result<Box<dyn Tail>>) -> Result<Box<dyn Tail>> {
-        let tail = self.heard(tail)?;
-        Ok(Box::new(FarTail { far: Arc::clone(self), tail }))
+        away(&self.name, reason)
     }
 }
 
 struct FarTail {
-    far: Arc<Far>,
+    client: Arc<Client>,
     tail: Box<dyn Tail>,
 }
 
@@ -282,7 +301,7 @@ impl Tail for FarTail {
     fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Batch>> {
         Box::pin(async move {
             let batch = self.tail.next(bytes_max).await;
-            self.far.heard(batch)
+            self.client.heard(batch)
         })
     }
 

@@ -27,7 +27,7 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Appended, BoxFuture, LogId, LogInfo, LogSpec, PartitionLog, Position, Record, Tail};
 
-use far::Far;
+use far::{Client, Far};
 pub use far::{FarLog, Opener};
 
 /// Where a topic is that is attached to another broker.
@@ -37,9 +37,6 @@ struct Route {
     /// Its name there.
     to: ByteString,
 }
-
-/// Where a log of another broker is asked.
-type Way = (Arc<Far>, Arc<dyn PartitionLog>);
 
 /// A backbone, and other brokers beside it.
 #[derive(Debug)]
@@ -90,13 +87,11 @@ impl Bridges {
     }
 
     /// Where a log is: none for the backbone.
-    fn way(&self, id: &LogId) -> Result<Option<Way>> {
+    fn way(&self, id: &LogId) -> Result<Option<Arc<Client>>> {
         let LogId::Topic { topic, .. } = id else { return Ok(None) };
         let routes = self.routes.load();
         let Some(route) = routes.get(topic) else { return Ok(None) };
-        let far = self.broker(route)?;
-        let log = far.log_of(topic)?;
-        Ok(Some((far, log)))
+        self.broker(route)?.client_of(topic).map(Some)
     }
 
     fn route(&self, topic: &str, route: &Route) {
@@ -133,9 +128,9 @@ impl PartitionLog for Bridges {
     fn durability_of(&self, topic: &str) -> Durability {
         let routes = self.routes.load();
         let Some(route) = routes.get(topic) else { return self.home.durability_of(topic) };
-        let log = self.broker(route).and_then(|far| far.log_of(topic));
+        let client = self.broker(route).and_then(|far| far.client_of(topic));
         // Nothing is acknowledged while there is none, so that nobody is told the least.
-        log.map_or(Durability::Memory, |log| log.durability_of(topic))
+        client.map_or(Durability::Memory, |client| client.log().durability_of(topic))
     }
 
     fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
@@ -191,7 +186,7 @@ impl PartitionLog for Bridges {
         Box::pin(async move {
             match self.way(id)? {
                 None => self.home.info(id).await,
-                Some((far, log)) => far.heard(log.info(id).await),
+                Some(client) => client.heard(client.log().info(id).await),
             }
         })
     }
@@ -200,7 +195,7 @@ impl PartitionLog for Bridges {
         Box::pin(async move {
             match self.way(id)? {
                 None => self.home.count(id, from).await,
-                Some((far, log)) => far.heard(log.count(id, from).await),
+                Some(client) => client.heard(client.log().count(id, from).await),
             }
         })
     }
@@ -208,9 +203,9 @@ impl PartitionLog for Bridges {
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
         match self.way(id) {
             Ok(None) => self.home.append(id, record),
-            Ok(Some((far, log))) => {
-                let appended = log.append(id, record);
-                Box::pin(async move { far.heard(appended.await) })
+            Ok(Some(client)) => {
+                let appended = client.log().append(id, record);
+                Box::pin(async move { client.heard(appended.await) })
             }
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
@@ -220,7 +215,7 @@ impl PartitionLog for Bridges {
         Box::pin(async move {
             match self.way(id)? {
                 None => self.home.tail(id, from).await,
-                Some((far, log)) => far.follow(log.tail(id, from).await),
+                Some(client) => client.follow(client.log().tail(id, from).await),
             }
         })
     }
@@ -228,9 +223,9 @@ impl PartitionLog for Bridges {
     fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> BoxFuture<'_, Result<Position>> {
         match self.way(id) {
             Ok(None) => self.home.lookup(id, unix_milliseconds),
-            Ok(Some((far, log))) => {
+            Ok(Some(client)) => {
                 let id = id.clone();
-                Box::pin(async move { far.heard(log.lookup(&id, unix_milliseconds).await) })
+                Box::pin(async move { client.heard(client.log().lookup(&id, unix_milliseconds).await) })
             }
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
@@ -240,7 +235,7 @@ impl PartitionLog for Bridges {
         Box::pin(async move {
             match self.way(id)? {
                 None => self.home.trim(id, before).await,
-                Some((far, log)) => far.heard(log.trim(id, before).await),
+                Some(client) => client.heard(client.log().trim(id, before).await),
             }
         })
     }
