@@ -19,41 +19,57 @@ use tidegate_resources::{self as resources, Resources, process_variable};
 pub(crate) type Look = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 /// Runs until the process stops. `seen` is how the folder looked before it was read for what is in force: a file that changes
-/// while a gateway starts, which may wait long for its broker, would be overlooked otherwise. There is none where not all of it
-/// is in force yet. `declare` is told of everything that is read, before topics and subscriptions are brought to it.
+/// while a gateway starts, which may wait long for its broker, would be overlooked otherwise. `waits` says that not all of
+/// it is in force, because a broker beside the backbone is away. `declare` is told of everything that is read, before topics and
+/// subscriptions are brought to it.
 pub(crate) async fn watch(
     path: PathBuf,
-    mut seen: Option<Look>,
+    seen: Look,
+    waits: bool,
     block: PubSub,
     declare: impl Fn(&Resources) + Send + 'static,
     environment: Environment,
 ) {
+    let mut seen = Some(seen);
+    let soon = || tokio::time::Instant::now() + limits::BRIDGE_INTERVAL;
+    // When what waits for a broker is tried again, though nothing has changed.
+    let mut again_at = waits.then(soon);
     loop {
         tokio::select! {
             () = environment.stopping().cancelled() => return,
             () = tokio::time::sleep(limits::RESOURCES_INTERVAL) => {}
         }
         let now = look(&path).await;
-        if seen.as_ref() == Some(&now) {
+        let changed = seen.as_ref() != Some(&now);
+        if !changed && again_at.is_none_or(|at| tokio::time::Instant::now() < at) {
             continue;
         }
         seen = Some(now);
+        again_at = None;
         let folder = path.clone();
         let Some(read) = aside(move || resources::load(&[folder], &process_variable)).await else { continue };
         match read {
             Ok(resources) => {
-                for warning in &resources.warnings {
+                for warning in resources.warnings.iter().filter(|_| changed) {
                     warn!("{warning}");
                 }
                 declare(&resources);
                 match block.apply(&resources, Some(&path)).await {
                     Ok(()) => info!(folder = %path.display(), "the changed resources are in force"),
                     Err(errors) => {
-                        errors.iter().for_each(|error| error!("{error}"));
-                        let again = errors.iter().any(|error| error.waits_for_broker());
-                        if again || block.is_shared() && errors.iter().any(|error| error.may_pass()) {
-                            // A broker or the owner of a slot was away, or another gateway was faster: once more.
+                        let (waiting, others): (Vec<_>, Vec<_>) =
+                            errors.into_iter().partition(|error| error.waits_for_broker());
+                        others.iter().for_each(|error| error!("{error}"));
+                        if block.is_shared() && others.iter().any(|error| error.may_pass()) {
+                            // The owner of a slot was away, or another gateway was faster: once more.
                             seen = None;
+                        }
+                        if !waiting.is_empty() {
+                            // Told once, however long it takes.
+                            waiting.iter().filter(|_| changed).for_each(|error| {
+                                warn!("{error}; it is tried again until the broker is there");
+                            });
+                            again_at = Some(soon());
                         }
                     }
                 }

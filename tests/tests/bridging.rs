@@ -129,6 +129,13 @@ async fn events_go_over_three_brokers_and_back_while_brokers_are_killed() {
         .await;
         let event = Outgoing { id: "while-away", ..Outgoing::default() };
         client.publish(topic, &event).await.unwrap().expect_problem(&[503, 504]);
+        until("that the topic says why it is not told", async || {
+            let listed = client.get("/topics").await.unwrap().expect(200).json();
+            let topics = listed["topics"].as_array().unwrap_or_else(|| panic!("topics are listed: {listed:#}"));
+            topics.iter().any(|shown| shown["name"] == topic && shown["unavailable"].is_string())
+        })
+        .await;
+        client.get("/passports?id=p0-0").await.unwrap().expect(200);
         assert_eq!(
             client.get("/readyz").await.unwrap().status,
             200,

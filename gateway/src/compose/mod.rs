@@ -232,12 +232,12 @@ async fn assemble(
     let apps = Apps::default();
     apps.apply(&resources);
     if let Some(path) = settings.resources {
-        let (declared, seen) = (apps.clone(), whole.then_some(seen));
+        let declared = apps.clone();
         let declare = move |resources: &Resources| {
             brokers.apply(resources);
             declared.apply(resources);
         };
-        delivery.spawn(reload::watch(path, seen, block.clone(), declare, delivery.clone()));
+        delivery.spawn(reload::watch(path, seen, !whole, block.clone(), declare, delivery.clone()));
     }
 
     let readiness = Readiness::new(health.and(move || claims.silence()));

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | another broker that is away delays nothing else | it is opened by a task of its own, and asked nothing while it says that it cannot be reached |
 //! | a topic of another broker is never taken for one of the backbone's | its name leads there from the moment that it is to be attached, whether or not that broker can be reached |
-//! | an outage ends by itself | what fails meanwhile is [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable); a client that has ended for good is opened anew |
+//! | an outage ends by itself | what fails meanwhile is [`ErrorKind::Unavailable`]; a client that has ended for good is opened anew |
 
 mod far;
 #[cfg(test)]

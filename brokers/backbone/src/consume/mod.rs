@@ -130,6 +130,11 @@ impl Shared {
         (self.slots > 1).then(|| (topic.spec.name.as_str(), topic.uid))
     }
 
+    /// Whether a partition is on a broker beside the backbone.
+    fn is_elsewhere(&self, partition: &Partition) -> bool {
+        self.catalogue.topic(partition.topic.as_str()).is_some_and(|topic| topic.spec.broker.is_some())
+    }
+
     fn router(&self, partition: &Partition) -> Option<Arc<Router>> {
         self.routers.lock().get(partition).cloned()
     }

@@ -77,7 +77,8 @@ impl ApplyError {
         }
     }
 
-    /// Whether it is a topic of a broker beside the backbone that cannot be attached for now: nothing else waits for it.
+    /// Whether it is a topic of a broker beside the backbone that cannot be attached for now, or a subscription to one: nothing
+    /// else waits for it.
     pub fn waits_for_broker(&self) -> bool {
         self.on_broker && self.may_pass()
     }
@@ -143,7 +144,8 @@ impl PubSub {
         let mut moment = Moment::default();
         for subscription in &resources.subscriptions {
             if let Err(source) = self.declare(subscription, folder, &mut moment).await {
-                errors.push(ApplyError::new("Subscription", &subscription.name, &subscription.origin, source));
+                let error = ApplyError::new("Subscription", &subscription.name, &subscription.origin, source);
+                errors.push(ApplyError { on_broker: self.reads_other_broker(subscription), ..error });
             }
         }
         for subscription in self.subscriptions() {
@@ -235,6 +237,15 @@ impl PubSub {
             info!(subscription = %name, sink = %declared.sink, from = ?delivery.from, "a subscription begins");
         }
         Ok(())
+    }
+
+    /// Whether a declared subscription reads a topic of a broker beside the backbone. Where a new one begins there is not known
+    /// while that is away.
+    fn reads_other_broker(&self, declared: &resources::Subscription) -> bool {
+        self.topics().iter().filter(|topic| topic.spec.broker.is_some()).any(|topic| {
+            let mut patterns = declared.topics.iter();
+            patterns.any(|pattern| pattern.matches(&topic.spec.name))
+        })
     }
 
     /// What the catalogue keeps of a declared topic.

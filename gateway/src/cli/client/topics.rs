@@ -35,6 +35,8 @@ struct Topic {
     position: Option<String>,
     #[serde(default)]
     subscriptions: Vec<String>,
+    /// Why its partitions are not told.
+    unavailable: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -195,6 +197,9 @@ fn print(context: &mut Context<'_>, topic: &Topic) -> Result<(), Failure> {
     if let Some(attach) = &topic.attach {
         let on = attach.broker.as_deref().map_or_else(String::new, |broker| format!(" on {}", printable(broker)));
         context.console.line(&format!("{:<14} {}{on}", "attached to", printable(&attach.name)))?;
+    }
+    if let Some(reason) = &topic.unavailable {
+        context.console.line(&format!("{:<14} {}", "unavailable", printable(reason)))?;
     }
     if topic.foreign.as_deref() == Some("dead-letter") {
         context.console.line(&format!("{:<14} dead letters", "no events are"))?;

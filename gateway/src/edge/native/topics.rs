@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate_backbone::catalogue::{Foreign, Origin, Retention, Topic, TopicSpec};
-use tidegate_backbone::{Cursor, LogInfo};
+use tidegate_backbone::{Cursor, ErrorKind, LogInfo};
 use tidegate_resources::Retention as Rules;
 use tidegate_routing::KeyFrom;
 use utoipa::ToSchema;
@@ -52,6 +52,9 @@ struct Document {
     position: String,
     /// Which subscriptions read it, by name.
     subscriptions: Vec<String>,
+    /// Why there are no partitions and no position here, where the broker beside the backbone that it is on cannot be used now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unavailable: Option<String>,
 }
 
 /// A partition of a topic.
@@ -135,7 +138,14 @@ refusals! {
 }
 
 async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
-    let partitions = api.pubsub.partitions(topic).await?;
+    let (partitions, unavailable) = match api.pubsub.partitions(topic).await {
+        Ok(partitions) => (partitions, None),
+        // All others are told all the same.
+        Err(error) if topic.spec.broker.is_some() && *error.kind() == ErrorKind::Unavailable => {
+            (Vec::new(), Some(error.to_string()))
+        }
+        Err(error) => return Err(error.into()),
+    };
     let reads = |spec: &tidegate_backbone::catalogue::SubscriptionSpec| {
         spec.topics.iter().any(|pattern| pattern.matches(&topic.spec.name))
     };
@@ -156,7 +166,10 @@ async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
         foreign: topic.spec.foreign,
         origin: topic.spec.origin.clone(),
         created_at: time::text(topic.created_at),
-        position: Cursor(partitions.iter().map(|(info, _)| info.end).collect()).to_string(),
+        position: match &unavailable {
+            None => Cursor(partitions.iter().map(|(info, _)| info.end).collect()).to_string(),
+            Some(_) => String::new(),
+        },
         subscriptions: subscriptions.collect(),
         partitions: (0..)
             .zip(partitions)
@@ -165,6 +178,7 @@ async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
                 Partition { partition, begin: begin.0, end: end.0, events, bytes }
             })
             .collect(),
+        unavailable,
     })
 }
 

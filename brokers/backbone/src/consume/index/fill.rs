@@ -127,8 +127,19 @@ impl Index {
                 self.state.lock().damaged = true;
                 Ok(false)
             }
+            // On a broker beside the backbone that is away. It is filled when that is back, and keeps no other out.
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable) && self.is_elsewhere(number) => Ok(false),
             filled => filled,
         }
+    }
+
+    /// Whether a log is on a broker beside the backbone.
+    fn is_elsewhere(&self, number: u32) -> bool {
+        let topic = match &self.state.lock().sources[number as usize].name {
+            Name::Outcomes => return false,
+            Name::Topic(partition) => partition.topic.clone(),
+        };
+        self.catalogue.topic(topic.as_str()).is_some_and(|topic| topic.spec.broker.is_some())
     }
 
     /// Writes what is in memory, so that the next start has nothing to read again; not where it is little.

@@ -107,9 +107,17 @@ impl Consume {
         }
         let mut places = Vec::new();
         for (partition, position) in events {
-            if let Some(mut place) = self.place(&partition, position, (id, source), &unique).await? {
-                self.sight(&partition, &mut place)?;
-                places.push(place);
+            match self.place(&partition, position, (id, source), &unique).await {
+                Ok(Some(mut place)) => {
+                    self.sight(&partition, &mut place)?;
+                    places.push(place);
+                }
+                Ok(None) => {}
+                // What is on other brokers is told all the same.
+                Err(error) if *error.kind() == ErrorKind::Unavailable && self.shared.is_elsewhere(&partition) => {
+                    complete = false;
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(Gathered { outcomes: unique, places, complete, more })
