@@ -85,6 +85,16 @@ pub enum Record {
     Frame(Bytes),
 }
 
+impl Record {
+    /// What it counts for where bytes are bounded.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Event(event) => event.bytes(),
+            Self::Frame(frame) => frame.len(),
+        }
+    }
+}
+
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {

@@ -121,11 +121,7 @@ pub(crate) fn decode(target: &Target, place: Place, message: Message) -> Stored 
 /// What a record counts for where bytes are bounded.
 pub(crate) fn bytes_of(stored: &Stored) -> usize {
     const AROUND: usize = 64;
-    AROUND
-        + match &stored.record {
-            Record::Event(event) => event.bytes(),
-            Record::Frame(frame) => frame.len(),
-        }
+    AROUND + stored.record.bytes()
 }
 
 #[cfg(test)]

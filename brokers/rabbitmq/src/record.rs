@@ -168,11 +168,7 @@ fn event(
 /// What a record counts for where bytes are bounded.
 pub(crate) fn bytes_of(stored: &Stored) -> usize {
     const AROUND: usize = 64;
-    AROUND
-        + match &stored.record {
-            Record::Event(event) => event.bytes(),
-            Record::Frame(frame) => frame.len(),
-        }
+    AROUND + stored.record.bytes()
 }
 
 #[cfg(test)]

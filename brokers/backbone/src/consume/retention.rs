@@ -20,7 +20,7 @@ use super::engine::Consume;
 use super::router::READ_BYTES;
 use crate::catalogue::{Retention, Topic};
 use crate::error::{ErrorKind, Result};
-use crate::log::{Position, Record};
+use crate::log::Position;
 
 /// What a broker stores beside an event, at least.
 const RECORD_BYTES: u64 = 64;
@@ -159,11 +159,7 @@ impl Consume {
         let mut bytes = 0;
         while tail.position() < end {
             for stored in tail.next(READ_BYTES).await?.records {
-                let body = match &stored.record {
-                    Record::Event(event) => event.bytes(),
-                    Record::Frame(frame) => frame.len(),
-                };
-                bytes += body as u64 + RECORD_BYTES;
+                bytes += stored.record.bytes() as u64 + RECORD_BYTES;
                 if bytes >= wanted {
                     return Ok(stored.position.next());
                 }

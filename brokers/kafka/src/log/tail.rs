@@ -167,7 +167,7 @@ impl KafkaTail {
         let mut records = Vec::new();
         let mut bytes = 0;
         if let Some(held) = self.held.take() {
-            bytes += bytes_of(&held);
+            bytes += held.record.bytes();
             records.push(held);
         }
         let Some(reader) = &self.reader else { return records };
@@ -184,7 +184,7 @@ impl KafkaTail {
                         continue;
                     }
                     let stored = decode(&self.id, &message, &self.source.memory);
-                    let size = bytes_of(&stored);
+                    let size = stored.record.bytes();
                     if !records.is_empty() && bytes + size > bytes_max {
                         self.held = Some(stored);
                         break;
@@ -249,14 +249,6 @@ impl KafkaTail {
     }
 }
 
-/// What a record counts for.
-fn bytes_of(stored: &Stored) -> usize {
-    match &stored.record {
-        tidegate_backbone::Record::Event(event) => event.bytes(),
-        tidegate_backbone::Record::Frame(frame) => frame.len(),
-    }
-}
-
 impl Tail for KafkaTail {
     fn next(&mut self, bytes_max: usize) -> BoxFuture<'_, Result<Batch>> {
         Box::pin(async move {
@@ -267,7 +259,7 @@ impl Tail for KafkaTail {
                 let records = self.take(bytes_max);
                 if let Some(last) = records.last() {
                     self.position = last.position.0 + 1;
-                    let bytes = records.iter().map(bytes_of).sum();
+                    let bytes = records.iter().map(|stored| stored.record.bytes()).sum();
                     self.source.sizes.saw(&self.place, records.len(), bytes);
                     self.settled = false;
                     self.quiet = Quiet::new();
