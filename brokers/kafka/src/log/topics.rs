@@ -135,12 +135,16 @@ impl Topics {
         let creation = Creation { name: topic.into(), partitions, of };
         let created = self.creations.ask(creation, |creations| self.create_all(creations)).await?;
         let made = match created {
-            Ok(Ok(())) => Made::New,
+            Ok(Ok(())) => {
+                self.settle(topic, |found| found == Some(partitions)).await?;
+                Made::New
+            }
             Ok(Err(Code::TopicAlreadyExists)) => {
                 // The controller knows of it a moment before the nodes do.
-                self.settle(topic, |found| found.is_some()).await?;
-                let there = self.partitions(topic).await?.unwrap_or(partitions);
-                if there != partitions {
+                let there = self.settle(topic, |found| found.is_some()).await?;
+                if let Some(there) = there
+                    && there != partitions
+                {
                     let context =
                         format!("topic {topic} is there with {there} partitions, and {partitions} were asked for");
                     return Err(Error::new(ErrorKind::Conflict, context));
@@ -163,7 +167,6 @@ impl Topics {
             Err(KafkaError::Canceled) => return Err(closed()),
             Err(error) => return Err(failed(&action, error, true)),
         };
-        self.settle(topic, |found| found == Some(partitions)).await?;
         self.known.write().insert(Arc::from(topic), partitions);
         Ok(made)
     }
@@ -255,18 +258,18 @@ impl Topics {
             }
         }
         self.known.write().remove(topic);
-        self.settle(topic, |found| found.is_none()).await
+        self.settle(topic, |found| found.is_none()).await.map(|_| ())
     }
 
-    /// Waits until the broker shows as many partitions of the topic as are wanted, each with a leader.
-    async fn settle(&self, topic: &str, wanted: impl Fn(Option<i32>) -> bool) -> Result<()> {
+    /// Waits until the broker shows as many partitions of the topic as are wanted, each with a leader; gives how many it shows.
+    async fn settle(&self, topic: &str, wanted: impl Fn(Option<i32>) -> bool) -> Result<Option<i32>> {
         let mut waited = Duration::ZERO;
         loop {
             match self.look(topic).await {
                 Ok(there) => {
-                    let led = there.as_ref().is_none_or(There::is_led);
-                    if led && wanted(there.as_ref().map(There::partitions)) {
-                        return Ok(());
+                    let partitions = there.as_ref().map(There::partitions);
+                    if there.as_ref().is_none_or(There::is_led) && wanted(partitions) {
+                        return Ok(partitions);
                     }
                 }
                 // Leaders are found soon.
