@@ -153,8 +153,8 @@ impl Core {
             state.budget.succeeded();
         }
         // What belonged to an ownership that is over, or to a topic that is gone, is settled without effect.
-        if let Some(place) = state.entries.place_of((&outgoing.partition, outgoing.ticket)) {
-            state.entries.change_at(place, |entry| change(&mut entry.progress, outgoing.taken));
+        if state.entries.at(outgoing.place).is_some_and(|entry| entry.ticket == outgoing.ticket) {
+            state.entries.change_at(outgoing.place, |entry| change(&mut entry.progress, outgoing.taken));
         }
         drop(state);
         outgoing.owned.came_back();
