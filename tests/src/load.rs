@@ -9,14 +9,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use crate::client::{Client, Outgoing};
+use crate::client::Client;
+
+/// A request that publishes one event.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its header fields.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Makes a producer's event `n`, whose id is [`id`].
+pub type Make = fn(usize, u64) -> Message;
 
 /// The producers of one topic, with what each has had acknowledged.
 #[derive(Debug)]
 pub struct Load {
     topic: Arc<str>,
+    make: Make,
+    /// How many each publishes at most.
+    each: u64,
     acknowledged: Arc<[AtomicU64]>,
 }
 
@@ -41,7 +57,18 @@ pub struct Counts {
 impl Load {
     /// Producers that have published nothing yet.
     pub fn new(topic: &str, producers: usize) -> Self {
-        Self { topic: Arc::from(topic), acknowledged: (0..producers).map(|_| AtomicU64::new(0)).collect() }
+        Self::of(topic, producers, message)
+    }
+
+    /// The same with events of the test's own.
+    pub fn of(topic: &str, producers: usize, make: Make) -> Self {
+        let acknowledged = (0..producers).map(|_| AtomicU64::new(0)).collect();
+        Self { topic: Arc::from(topic), make, each: u64::MAX, acknowledged }
+    }
+
+    /// Each producer ends when it has published so many.
+    pub fn up_to(self, each: u64) -> Self {
+        Self { each, ..self }
     }
 
     /// The topic that it publishes to.
@@ -61,7 +88,11 @@ impl Load {
         for producer in 0..self.acknowledged.len() {
             let (client, topic) = (client.clone(), Arc::clone(&self.topic));
             let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&self.acknowledged));
-            producers.spawn(async move { produce(&client, &topic, producer, &acknowledged[producer], &stop).await });
+            let (make, each) = (self.make, self.each);
+            producers.spawn(async move {
+                let next = |n| (n < each).then(|| make(producer, n));
+                produce(&client, &topic, producer, next, &acknowledged[producer], &stop).await
+            });
         }
         Running { stop, producers }
     }
@@ -69,8 +100,13 @@ impl Load {
 
 impl Running {
     /// Lets every producer end after the request that it has in hand, and adds up what they did.
-    pub async fn finish(mut self) -> Counts {
+    pub async fn finish(self) -> Counts {
         self.stop.store(true, Ordering::SeqCst);
+        self.ended().await
+    }
+
+    /// Waits until every producer has published what it was to, see [`Load::up_to`], and adds up what they did.
+    pub async fn ended(mut self) -> Counts {
         let mut total = Counts::default();
         while let Some(counts) = self.producers.join_next().await {
             let counts = counts.unwrap_or_else(|error| panic!("a producer failed: {error}"));
@@ -82,13 +118,20 @@ impl Running {
     }
 }
 
-async fn produce(client: &Client, topic: &str, producer: usize, acknowledged: &AtomicU64, stop: &AtomicBool) -> Counts {
-    let mut counts = Counts::default();
+async fn produce(
+    client: &Client,
+    topic: &str,
+    producer: usize,
+    next: impl Fn(u64) -> Option<Message>,
+    acknowledged: &AtomicU64,
+    stop: &AtomicBool,
+) -> Counts {
+    let (mut counts, path) = (Counts::default(), format!("/topics/{topic}"));
     while !stop.load(Ordering::SeqCst) {
         let n = acknowledged.load(Ordering::SeqCst);
-        let (id, key, source, data) = (id(producer, n), key(producer), source(producer), payload(producer, n));
-        let event = Outgoing { id: &id, source: &source, kind: "com.example.load", key: Some(&key), data: &data };
-        match client.publish(topic, &event).await {
+        let (id, Some(Message { headers, body })) = (id(producer, n), next(n)) else { break };
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        match client.post(&path, &headers, body).await {
             Ok(answer) if answer.status == 202 => {
                 let receipt = answer.json();
                 assert_eq!(receipt["id"], id.as_str(), "the receipt is that of another event: {answer}");
@@ -107,6 +150,20 @@ async fn produce(client: &Client, topic: &str, producer: usize, acknowledged: &A
         }
     }
     counts
+}
+
+/// A small event with JSON data, in binary mode.
+fn message(producer: usize, n: u64) -> Message {
+    let headers = [
+        ("content-type", "application/json".to_owned()),
+        ("ce-specversion", "1.0".to_owned()),
+        ("ce-id", id(producer, n)),
+        ("ce-source", source(producer)),
+        ("ce-type", "com.example.load".to_owned()),
+        ("ce-partitionkey", key(producer)),
+    ];
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Message { headers, body: payload(producer, n).into() }
 }
 
 /// The id of a producer's event `n`.

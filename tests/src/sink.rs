@@ -141,6 +141,11 @@ impl Sink {
         self.shared.deliveries.lock().clone()
     }
 
+    /// How many requests were received so far, repeats included.
+    pub fn count(&self) -> usize {
+        *self.shared.count.borrow()
+    }
+
     /// The ids received so far, in the order of arrival, repeats included.
     pub fn ids(&self) -> Vec<String> {
         self.shared.deliveries.lock().iter().map(|delivery| delivery.id.clone()).collect()

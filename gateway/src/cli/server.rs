@@ -137,7 +137,7 @@ fn run(plan: Plan) -> ExitCode {
         LogFormat::Text => logging::Format::Pretty,
         LogFormat::Json => logging::Format::Json,
     };
-    let filter = compose::log_filter(&plan.log_level, &plan.settings.backbone);
+    let filter = compose::log_filter(&plan.log_level);
     let options = logging::Options { format, filter };
     let mut plan = plan;
     match logging::install(options, process_variable(logging::FILTER_VARIABLE)) {

@@ -86,15 +86,15 @@ pub(super) async fn open_once(backbone: &Backbone, environment: &Environment) ->
     }
 }
 
-/// The filter of log lines for a configured level, which leaves out what the gateway says itself.
-pub(crate) fn log_filter(level: &str, backbone: &Backbone) -> String {
-    match (backbone.url.broker(), level) {
-        // The library tells each attempt to connect that fails as an error, several a second as long as a server is away or takes
-        // the credentials no more, and hands all of them over as errors and events as well. The adapter says once that the
-        // connection is lost, why, and that it is back. Whoever looks closer (debug, trace) sees both.
-        (Some(Broker::Nats), "error" | "warn" | "info") => format!("{level},async_nats=off"),
-        // To this one every refusal is an error, that of a question about a stream that is not there among them.
-        (Some(Broker::Rabbitmq), "error" | "warn" | "info") => format!("{level},lapin=off"),
+/// The filter of log lines for a configured level, which leaves out what the gateway says itself, of the backbone and of further
+/// brokers.
+pub(crate) fn log_filter(level: &str) -> String {
+    match level {
+        // The library of NATS tells each attempt to connect that fails as an error, several a second as long as a server is away or
+        // takes the credentials no more, and hands all of them over as errors and events as well. The adapter says once that the
+        // connection is lost, why, and that it is back. To the library of RabbitMQ every refusal is an error, that of a question
+        // about a stream that is not there among them. Whoever looks closer (debug, trace) sees both.
+        "error" | "warn" | "info" => format!("{level},async_nats=off,lapin=off"),
         _ => level.to_owned(),
     }
 }
@@ -157,11 +157,9 @@ mod tests {
 
     #[test]
     fn the_library_of_a_broker_is_heard_where_somebody_looks_closer() {
-        let filter = |url, level| log_filter(level, &Backbone::of_argument(url).unwrap());
-        assert_eq!(filter("nats://h", "info"), "info,async_nats=off");
-        assert_eq!(filter("nats://h", "error"), "error,async_nats=off");
-        assert_eq!(filter("nats://h", "debug"), "debug");
-        assert_eq!(filter("embedded:x", "info"), "info");
+        assert_eq!(log_filter("info"), "info,async_nats=off,lapin=off");
+        assert_eq!(log_filter("error"), "error,async_nats=off,lapin=off");
+        assert_eq!(log_filter("debug"), "debug");
     }
 
     #[tokio::test(start_paused = true)]

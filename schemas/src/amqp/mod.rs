@@ -49,7 +49,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Property, Written, read, write, write_structured};
-    use crate::binding::testing::{assert_returned, events};
+    use crate::binding::testing::{assert_returned, events, structured_only};
     use crate::event::Data;
     use crate::limits::Limits;
     use crate::{Event, ReadError, Value};
@@ -102,6 +102,15 @@ mod tests {
         let long = event().into_builder().data_content_type(format!("text/{}", "x".repeat(300)));
         let long = long.data(Data::Text("x".into())).build().unwrap();
         assert_eq!(read_back(&write(&long)).unwrap(), Some(long), "a content type that is too long for AMQP");
+    }
+
+    #[test]
+    fn blanks_around_a_payload_return_in_both_modes() {
+        for event in structured_only() {
+            for written in [write(&event), write_structured(&event)] {
+                assert_returned(&read_back(&written).unwrap().unwrap(), &event);
+            }
+        }
     }
 
     #[test]

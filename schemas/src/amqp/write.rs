@@ -2,7 +2,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{NO_DATA, PREFIX, Property, SHORT_BYTES};
-use crate::binding::{content_type, is_ambiguous};
+use crate::binding::{content_type, is_ambiguous, structured};
 use crate::event::{Event, Value};
 use crate::json;
 
@@ -65,7 +65,7 @@ pub fn write(event: &Event) -> Written {
 /// Writes an event in structured mode, as JSON.
 pub fn write_structured(event: &Event) -> Written {
     let content_type = Some(ByteString::from_static(json::EVENT_MEDIA_TYPE));
-    Written { properties: Vec::new(), content_type, body: json::to_bytes(event) }
+    Written { properties: Vec::new(), content_type, body: structured(event) }
 }
 
 fn extension(value: &Value) -> Property {

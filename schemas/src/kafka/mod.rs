@@ -28,7 +28,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Written, read, write, write_structured};
-    use crate::binding::testing::{assert_returned, events};
+    use crate::binding::testing::{assert_returned, events, structured_only};
     use crate::event::Data;
     use crate::limits::Limits;
     use crate::{Event, ReadError, Value};
@@ -77,6 +77,15 @@ mod tests {
         let nested = event().into_builder().data_content_type("application/cloudevents+json").build().unwrap();
         let seen = read_back(&write(&nested)).unwrap().unwrap();
         assert_eq!((seen.id(), seen.data_content_type()), (nested.id(), nested.data_content_type()));
+    }
+
+    #[test]
+    fn blanks_around_a_payload_return_in_both_modes() {
+        for event in structured_only() {
+            for written in [write(&event), write_structured(&event)] {
+                assert_returned(&read_back(&written).unwrap().unwrap(), &event);
+            }
+        }
     }
 
     #[test]

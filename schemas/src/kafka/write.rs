@@ -2,7 +2,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{CONTENT_TYPE, NO_DATA, PREFIX};
-use crate::binding::{content_type, is_ambiguous};
+use crate::binding::{content_type, is_ambiguous, structured};
 use crate::event::{Event, Value};
 use crate::json;
 
@@ -63,7 +63,7 @@ pub fn write(event: &Event) -> Written {
 /// Writes an event in structured mode, as JSON.
 pub fn write_structured(event: &Event) -> Written {
     let headers = vec![(ByteString::from_static(CONTENT_TYPE), ByteString::from_static(json::EVENT_MEDIA_TYPE))];
-    Written { headers, key: key(event), value: json::to_bytes(event) }
+    Written { headers, key: key(event), value: structured(event) }
 }
 
 fn key(event: &Event) -> Option<ByteString> {

@@ -26,7 +26,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Written, read, write, write_structured};
-    use crate::binding::testing::{assert_returned, events};
+    use crate::binding::testing::{assert_returned, events, structured_only};
     use crate::event::Data;
     use crate::limits::Limits;
     use crate::{Event, ReadError, Value};
@@ -72,6 +72,15 @@ mod tests {
         let bare = write_structured(&event());
         let found = read(std::iter::empty(), bare.body, &Limits::default()).unwrap();
         assert_eq!(found, Some(event()), "a message without headers is read as JSON");
+    }
+
+    #[test]
+    fn blanks_around_a_payload_return_in_both_modes() {
+        for event in structured_only() {
+            for written in [write(&event), write_structured(&event)] {
+                assert_returned(&read_back(&written).unwrap().unwrap(), &event);
+            }
+        }
     }
 
     #[test]

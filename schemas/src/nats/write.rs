@@ -2,7 +2,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{CONTENT_TYPE, PREFIX};
-use crate::binding::content_type;
+use crate::binding::{content_type, structured};
 use crate::event::{Event, Value};
 use crate::{json, percent};
 
@@ -50,7 +50,7 @@ pub fn write(event: &Event) -> Written {
 /// Writes an event in structured mode, as JSON.
 pub fn write_structured(event: &Event) -> Written {
     let headers = vec![(ByteString::from_static(CONTENT_TYPE), ByteString::from_static(json::EVENT_MEDIA_TYPE))];
-    Written { headers, body: json::to_bytes(event) }
+    Written { headers, body: structured(event) }
 }
 
 fn extension(value: &Value) -> ByteString {
