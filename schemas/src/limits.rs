@@ -512,6 +512,14 @@ pub const RABBITMQ_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RABBITMQ_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Questions to RabbitMQ at once; more wait.
 pub const RABBITMQ_QUESTIONS: usize = 64;
+/// Channels to RabbitMQ that stay open for the next questions.
+pub const RABBITMQ_QUESTION_CHANNELS: usize = 8;
+/// How long a frame of a journal that RabbitMQ has confirmed may take until it is read along; beyond it the journal is read back.
+pub const RABBITMQ_POSITION_TIMEOUT: Duration = Duration::from_millis(400);
+/// Journals on RabbitMQ in which this gateway reads along where its frames stand; in more than those it reads back.
+pub const RABBITMQ_WATCHES: usize = 512;
+/// How long a journal is read along to which nothing is written: longer than its owner is without a sign of life.
+pub const RABBITMQ_WATCH_IDLE: Duration = Duration::from_secs(5);
 /// How often RabbitMQ and the gateway give each other a sign of life; after the second that is missing the
 /// connection is opened anew.
 pub const RABBITMQ_HEARTBEAT: Duration = Duration::from_secs(3);

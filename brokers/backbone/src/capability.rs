@@ -43,7 +43,8 @@ pub struct Capability {
     pub broker: &'static str,
     /// What an acknowledged append survives.
     pub durability: Durability,
-    /// Whether [`crate::Appended::position`] is told; where not, an appender that needs it reads back.
+    /// Whether [`crate::Appended::position`] is told of every record; where not, an appender that needs one which is not told reads
+    /// back.
     pub positions_acknowledged: bool,
     /// The most bytes that one record may take.
     pub record_bytes_max: usize,

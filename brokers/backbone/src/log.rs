@@ -233,6 +233,15 @@ pub trait PartitionLog: Send + Sync + fmt::Debug {
     /// have to be asked for each by itself; [`PartitionLog::info`] is exact.
     fn list(&self) -> BoxFuture<'_, Result<Vec<LogInfo>>>;
 
+    /// The generations of a slot's journal that exist, by name alone. An adapter whose broker has to be asked for the ends of each
+    /// log by itself does that here for none: whoever looks for a slot reads those of that slot, and does not want the others.
+    fn generations(&self, slot: u32) -> BoxFuture<'_, Result<Vec<LogId>>> {
+        Box::pin(async move {
+            let ids = self.list().await?.into_iter().map(|info| info.id);
+            Ok(ids.filter(|id| matches!(id, LogId::Slot { slot: of, .. } if *of == slot)).collect())
+        })
+    }
+
     /// What is known of one log; its end is linearizable with appends.
     fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>>;
 

@@ -28,14 +28,16 @@ use crate::record::{appended_at, decode, encode};
 use crate::registry::Registry;
 use crate::stream::tls;
 use crate::tail::{RabbitTail, Source, hash};
+use crate::watch::Watches;
 
-/// RabbitMQ, over one connection for records that are written, one for those that are read, and one for lanes.
+/// RabbitMQ, over one connection for records that are written, one for those that are read, one for questions, and one for lanes.
 pub struct RabbitBroker {
     shared: Arc<Shared>,
     events: Publisher,
     frames: Publisher,
     pub(crate) lane: Sender,
     write: Arc<Link>,
+    ask: Arc<Link>,
     lanes: Arc<Link>,
     capability: Capability,
 }
@@ -50,7 +52,8 @@ pub(crate) struct Shared {
     pub(crate) sizes: Sizes,
     pub(crate) marks: Marks,
     pub(crate) recent: Recent,
-    names: Names,
+    pub(crate) watches: Watches,
+    pub(crate) names: Names,
     /// Topics of others: the name here, and the stream of each partition.
     attached: RwLock<HashMap<String, Attached>>,
     settings: StreamSettings,
@@ -127,6 +130,7 @@ impl RabbitBroker {
         let tls = tls(&options)?;
         let write = Link::open("records to write", &options, tls.clone(), &environment).await?;
         let read = Link::open("records to read", &options, tls.clone(), &environment).await?;
+        let ask = Link::open("questions", &options, tls.clone(), &environment).await?;
         let lanes = Link::open("lanes", &options, tls, &environment).await?;
         let names = Names::new(&options.namespace, &options.topic_prefix);
         let settings = StreamSettings {
@@ -134,7 +138,7 @@ impl RabbitBroker {
             replicas: options.replicas,
             ..StreamSettings::default()
         };
-        let asker = Arc::new(Asker::new(Arc::clone(&read)));
+        let asker = Arc::new(Asker::new(Arc::clone(&ask)));
         let registry = Arc::new(Registry::open(Arc::clone(&asker), names.logs(), settings).await?);
         lane::establish(&lanes, &names).await?;
         let publisher = |link: &Arc<Link>| {
@@ -169,26 +173,28 @@ impl RabbitBroker {
             environment,
             sizes: Sizes::default(),
             recent: Recent::default(),
+            watches: Watches::default(),
             names,
             attached: RwLock::default(),
             settings,
             topic_age_max: options.topic_age_max,
         });
-        Ok(Arc::new(Self { shared, events, frames, lane, write, lanes, capability }))
+        Ok(Arc::new(Self { shared, events, frames, lane, write, ask, lanes, capability }))
     }
 
     /// Since when and why the broker cannot be reached, or takes no messages; none where it does.
     pub fn unreachable(&self) -> Option<String> {
         let blocked = || self.write.blocked().map(|reason| format!("RabbitMQ takes no messages for now: {reason}"));
-        self.write.unreachable().or_else(|| self.shared.read.unreachable()).or_else(blocked)
+        let away = [&self.write, &self.shared.read, &self.ask].into_iter().find_map(|link| link.unreachable());
+        away.or_else(blocked)
     }
 
     pub(crate) fn lane_link(&self) -> &Arc<Link> {
         &self.lanes
     }
 
-    fn links(&self) -> [&Arc<Link>; 3] {
-        [&self.write, &self.shared.read, &self.lanes]
+    fn links(&self) -> [&Arc<Link>; 4] {
+        [&self.write, &self.shared.read, &self.ask, &self.lanes]
     }
 
     fn end(&self) {
@@ -351,6 +357,7 @@ impl Shared {
             self.marks.forget(&stream).await?;
             self.sizes.forget(&stream);
             self.recent.forget(&stream);
+            self.watches.forget(&stream);
         }
         self.registry.delete(&spec).await
     }
@@ -410,6 +417,20 @@ impl Shared {
         Ok(infos)
     }
 
+    /// Nothing is read of them: each gateway looks for every slot when it starts, and cleans up behind every slot that it comes to
+    /// own, so that readers of all logs each time would be thousands.
+    async fn generations(&self, slot: u32) -> Result<Vec<LogId>> {
+        let mut there = Vec::new();
+        for id in self.registry.logs().await? {
+            let of_slot = matches!(id, LogId::Slot { slot: of, .. } if of == slot);
+            // One that is written down and not there is being created or deleted, or whoever did so has died amid it.
+            if of_slot && self.asker.exists(&self.names.stream(&id)).await? {
+                there.push(id);
+            }
+        }
+        Ok(there)
+    }
+
     /// Looked for by halves: a stream knows times by whole seconds of its own, and records carry theirs.
     async fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> Result<Position> {
         let LogInfo { begin, end, .. } = self.info(id).await?;
@@ -462,15 +483,31 @@ impl PartitionLog for RabbitBroker {
         Box::pin(self.shared.list())
     }
 
+    fn generations(&self, slot: u32) -> BoxFuture<'_, Result<Vec<LogId>>> {
+        Box::pin(self.shared.generations(slot))
+    }
+
     fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>> {
         Box::pin(self.shared.info(id))
     }
 
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
-        let (queued, id, shared) = (self.enqueue(id, record), id.clone(), Arc::clone(&self.shared));
+        let (id, shared) = (id.clone(), Arc::clone(&self.shared));
+        // Before the frame can be there.
+        let place = match &record {
+            Record::Frame(frame) => shared.watch(&id, frame),
+            Record::Event(_) => None,
+        };
+        let queued = self.enqueue(&id, record);
         Box::pin(async move {
             match queued?.await {
-                Ok(Ok(Taken::Yes)) => Ok(Appended { position: None }),
+                Ok(Ok(Taken::Yes)) => {
+                    let position = match place {
+                        Some(place) => place.told().await,
+                        None => None,
+                    };
+                    Ok(Appended { position })
+                }
                 Ok(Ok(Taken::Nobody)) => Err(match shared.asker.exists(&shared.stream(&id)).await {
                     Ok(false) => not_found(&id),
                     // The broker has just started, or the stream was created meanwhile.
@@ -494,6 +531,8 @@ impl PartitionLog for RabbitBroker {
             };
             let source = Source { id: id.clone(), stream: self.shared.stream(id), identity };
             let shared = Arc::clone(&self.shared);
+            // Whoever writes to a journal compares what it relied on with what it reads from here on.
+            shared.watches.compared(&source.stream);
             let tail = match shared.recent.take(&source.stream, from) {
                 Some(records) => RabbitTail::behind(shared, source, from, records),
                 None => RabbitTail::open(shared, source, from).await?,

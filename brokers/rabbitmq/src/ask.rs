@@ -1,19 +1,28 @@
-//! Questions to the broker, each on a channel of its own: what a refusal costs is the channel.
+//! Questions to the broker, one at a time on a channel, over a connection of their own: what a refusal costs is the channel, and
+//! where the stream goes away that is just asked for, the broker ends the connection.
 //!
 //! AMQP 0.9.1 does not tell where a stream ends. A reader can begin at the last chunk, but nobody tells it that it has had
 //! all. So each question reads with a *fence* behind it: a second reader of the same stream on the same channel, opened and
-//! cancelled again. The broker asks the stream's process for the second reader only after it has registered the first, and
-//! works off a channel in order; so when the fence's cancellation is confirmed, everything that was committed when the
-//! question was asked has been delivered.
+//! cancelled again. The channel asks the stream's process for the second reader only after it has registered the first, and
+//! that process says what is committed to the first before it answers for the second. The channel confirms the second reader
+//! when it has that answer, and works off what has come to it in order: so when a cancellation is confirmed that was sent after
+//! that confirmation had come, everything that was committed when the question was asked has been delivered. Both readers may be
+//! asked for at once, because the channel takes one after the other; the cancellation may not be sent before the second
+//! is confirmed, because it would be worked off before what the stream's process said.
+//!
+//! Each reader costs the broker more than what it reads: the coordinator of all streams, one process on a cluster, writes it
+//! down and synchronises that to disk, before the next. So what is needed all the time is not asked: where an owner's
+//! frames stand is read by a reader that stays (`watch`), and which generations a slot has is told without their ends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Confirmation};
@@ -24,6 +33,7 @@ use tokio::sync::Semaphore;
 
 use crate::connection::{Link, State};
 use crate::error::{busy, failed, misconfigured, unavailable, unconfirmed};
+use crate::pool::Pool;
 
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +87,9 @@ pub(crate) struct StreamSettings {
 pub(crate) struct Asker {
     link: Arc<Link>,
     permits: Semaphore,
+    pool: Pool,
+    /// Counts what was read, so that no two readers of a channel have one name.
+    reads: AtomicU64,
     /// Of each stream a record that was there: an end is looked for behind it, because the last chunk may be large.
     hints: Mutex<HashMap<String, u64>>,
 }
@@ -113,10 +126,16 @@ pub(crate) const READ_MAX: u16 = u16::MAX;
 
 impl Asker {
     pub(crate) fn new(link: Arc<Link>) -> Self {
-        Self { link, permits: Semaphore::new(limits::RABBITMQ_QUESTIONS), hints: Mutex::default() }
+        Self {
+            link,
+            permits: Semaphore::new(limits::RABBITMQ_QUESTIONS),
+            pool: Pool::default(),
+            reads: AtomicU64::new(0),
+            hints: Mutex::default(),
+        }
     }
 
-    /// Does something on a channel of its own, in bounded time. Where the connection was lost over it, which the broker also
+    /// Does something on a channel on which nothing else is done meanwhile, in bounded time. Where the connection was lost over it, which the broker also
     /// ends when a stream goes away that is just asked for, it is done once more on the next one, if that changes nothing.
     async fn on_channel<T, W>(&self, action: &str, purpose: Purpose, work: impl Fn(Channel) -> W) -> Result<T>
     where
@@ -158,10 +177,16 @@ impl Asker {
         W: Future<Output = std::result::Result<T, lapin::Error>>,
     {
         let changes = purpose != Purpose::Read;
-        let channel = self.link.require(action)?.channel(action).await?;
-        // Dropping the last handle of a channel closes it.
-        match tokio::time::timeout(limits::RABBITMQ_CALL_TIMEOUT, work(channel)).await {
-            Ok(Ok(value)) => Ok(value),
+        let asked = self.pool.take(&self.link, action).await?;
+        // Dropping the last handle of a channel closes it, with all that goes on there.
+        match tokio::time::timeout(limits::RABBITMQ_CALL_TIMEOUT, work(asked.channel.clone())).await {
+            Ok(Ok(value)) => {
+                // One that confirms what is written on it is of no use for questions.
+                if !changes {
+                    self.pool.give_back(asked);
+                }
+                Ok(value)
+            }
             Ok(Err(error)) => Err(failed(action, error, changes)),
             Err(_) => {
                 let error = unavailable(format!("{action}: RabbitMQ did not answer in time"));
@@ -173,21 +198,37 @@ impl Asker {
     /// What is committed from there on, at most `count` records.
     pub(crate) async fn read(&self, stream: &str, from: Start, count: u16) -> Result<Vec<Delivery>> {
         let action = format!("reading the stream {stream}");
+        let number = self.reads.fetch_add(1, Ordering::Relaxed);
+        tracing::trace!(stream, ?from, count, "asks");
         self.on_channel(&action, Purpose::Read, |channel| async move {
-            channel.basic_qos(count, BasicQosOptions::default()).await?;
-            let options = BasicConsumeOptions::default();
-            let mut records = channel.basic_consume(stream.into(), "records".into(), options, from.arguments()).await?;
+            let (records, fence) = (format!("records-{number}"), format!("fence-{number}"));
             let mut next = FieldTable::default();
             next.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("next")));
-            channel.basic_consume(stream.into(), "fence".into(), options, next).await?;
-            channel.basic_cancel("fence".into(), BasicCancelOptions::default()).await?;
-            let mut read = Vec::new();
-            while read.len() < usize::from(count)
-                && let Some(delivery) = records.next().now_or_never()
-            {
+            let options = BasicConsumeOptions::default();
+            // Each is on its way with the first look, in this order.
+            let ((), mut records, fenced) = futures_util::try_join!(
+                channel.basic_qos(count, BasicQosOptions::default()),
+                channel.basic_consume(stream.into(), records.into(), options, from.arguments()),
+                channel.basic_consume(stream.into(), fence.as_str().into(), options, next),
+            )?;
+            channel.basic_cancel(fence.into(), BasicCancelOptions::default()).await?;
+            drop(fenced);
+            let (mut read, mut last) = (Vec::new(), None);
+            while let Some(delivery) = records.next().now_or_never() {
                 // One that was ended by the broker has not given all.
                 let ended = || std::io::Error::other("the broker ended the reader");
-                read.push(delivery.ok_or_else(ended)??);
+                let delivery = delivery.ok_or_else(ended)??;
+                last = Some(delivery.delivery_tag);
+                // Chunks come whole.
+                if read.len() < usize::from(count) {
+                    read.push(delivery);
+                }
+            }
+            // The channel is asked on again, so nothing is left there: neither the reader nor what it was given. Both are on
+            // their way with the first look, and nothing waits for them.
+            let _ = channel.basic_cancel(records.tag(), BasicCancelOptions { nowait: true }).now_or_never();
+            if let Some(last) = last {
+                let _ = channel.basic_ack(last, BasicAckOptions { multiple: true }).now_or_never();
             }
             Ok(read)
         })
@@ -214,7 +255,7 @@ impl Asker {
 
     /// Where the stream ends.
     pub(crate) async fn end(&self, stream: &str) -> Result<Ending> {
-        let hint = self.hints.lock().get(stream).copied();
+        let hint = self.hinted(stream);
         let mut records = Vec::new();
         if let Some(hint) = hint {
             records = self.read(stream, Start::Offset(hint), BEHIND_HINT).await?;
@@ -233,6 +274,11 @@ impl Asker {
             None => drop(self.hints.lock().remove(stream)),
         }
         Ok(Ending { end: found.map_or(0, |offset| offset + 1), records })
+    }
+
+    /// A record that was there, where one is known.
+    pub(crate) fn hinted(&self, stream: &str) -> Option<u64> {
+        self.hints.lock().get(stream).copied()
     }
 
     /// Takes notice of a record that was there.

@@ -11,12 +11,14 @@ mod lane;
 mod marks;
 mod name;
 mod options;
+mod pool;
 mod publisher;
 mod recent;
 mod record;
 mod registry;
 mod stream;
 mod tail;
+mod watch;
 
 pub use adapter::RabbitBroker;
 pub use options::{Options, Tls};

@@ -86,6 +86,8 @@ pub(crate) struct RabbitTail {
     appended_at: u64,
     last: Option<Known>,
     session: Option<Session>,
+    /// How many consumers there were.
+    sessions: u64,
     /// A record that stands behind a gap which nothing explains yet.
     behind_gap: Option<(Position, Delivery)>,
     beginning: Option<BoxFuture<'static, Result<Session>>>,
@@ -96,7 +98,7 @@ impl RabbitTail {
     /// Begins to follow; an error where the position was trimmed or the log is not there.
     pub(crate) async fn open(shared: Arc<Shared>, source: Source, from: Position) -> Result<Self> {
         let session = begin(Arc::clone(&shared), source.clone(), from, None, false).await?;
-        Ok(Self { session: Some(session), ..Self::behind(shared, source, from, Vec::new()) })
+        Ok(Self { session: Some(session), sessions: 1, ..Self::behind(shared, source, from, Vec::new()) })
     }
 
     /// The same, where the records from that position on were just read. It begins to follow when more is asked for, at the last
@@ -119,10 +121,16 @@ impl RabbitTail {
             buffer,
             last,
             session: None,
+            sessions: 0,
             behind_gap: None,
             beginning: None,
             retry_delay: Duration::ZERO,
         }
+    }
+
+    /// How many consumers it has had until now: another number says that the connection was lost in between.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.sessions
     }
 
     /// What the caller gets, where something is there.
@@ -259,6 +267,7 @@ impl RabbitTail {
             self.retry_delay =
                 (self.retry_delay * 2).clamp(Duration::from_millis(10), limits::RABBITMQ_RECONNECT_DELAY_MAX);
             self.session = Some(begun?);
+            self.sessions += 1;
             return Ok(());
         };
         let generation = session.generation;

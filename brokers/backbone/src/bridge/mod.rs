@@ -182,6 +182,10 @@ impl PartitionLog for Bridges {
         self.home.list()
     }
 
+    fn generations(&self, slot: u32) -> BoxFuture<'_, Result<Vec<LogId>>> {
+        self.home.generations(slot)
+    }
+
     fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>> {
         Box::pin(async move {
             match self.way(id)? {

@@ -146,11 +146,8 @@ pub async fn replay(log: &Arc<dyn PartitionLog>, slot: u32) -> Result<Option<Cha
 
 async fn find(log: &dyn PartitionLog, slot: u32) -> Result<Option<Chain>> {
     let mut folded = BTreeMap::new();
-    for info in log.list().await? {
-        let LogId::Slot { slot: of, epoch, suffix } = info.id else { continue };
-        if of != slot {
-            continue;
-        }
+    for id in log.generations(slot).await? {
+        let LogId::Slot { epoch, suffix, .. } = id else { continue };
         let generation = Generation { epoch, suffix };
         let mut fold = Folded::new(slot, generation);
         let read = fold.read_to_end(log).await;

@@ -3,6 +3,7 @@
 
 mod bare;
 mod faults;
+mod journals;
 mod records;
 mod secured;
 

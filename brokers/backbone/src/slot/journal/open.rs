@@ -161,20 +161,20 @@ async fn own(
 /// Deletes what earlier owners left. A generation of an epoch that is over by now can never become valid: its owner's Seal is
 /// void. One of a later epoch belongs to an owner that has superseded this one already.
 async fn clean(log: Arc<dyn PartitionLog>, slot: u32, epoch: u64, current: Generation) {
-    let logs = match log.list().await {
-        Ok(logs) => logs,
+    let generations = match log.generations(slot).await {
+        Ok(generations) => generations,
         Err(error) => {
             tracing::debug!(slot, %error, "generations that are done with stay until the slot is opened again");
             return;
         }
     };
-    for info in logs {
-        let LogId::Slot { slot: of, epoch: begun, suffix } = info.id else { continue };
-        if of != slot || begun >= epoch || (Generation { epoch: begun, suffix }) == current {
+    for id in generations {
+        let LogId::Slot { epoch: begun, suffix, .. } = id else { continue };
+        if begun >= epoch || (Generation { epoch: begun, suffix }) == current {
             continue;
         }
-        if let Err(error) = within(&info.id, "deleting it", log.delete(LogSpec::Single(info.id.clone()))).await {
-            tracing::warn!(log = %info.id, %error, "a generation that is done with stays until the slot is opened again");
+        if let Err(error) = within(&id, "deleting it", log.delete(LogSpec::Single(id.clone()))).await {
+            tracing::warn!(log = %id, %error, "a generation that is done with stays until the slot is opened again");
         }
     }
 }
