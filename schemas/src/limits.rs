@@ -66,6 +66,11 @@ pub const BACKBONE_START_INTERVAL: Duration = Duration::from_secs(3);
 pub const BRIDGE_INTERVAL: Duration = Duration::from_secs(3);
 /// What attaching a topic of a further broker may take, and before it the first opening of that broker.
 pub const BRIDGE_ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a further broker that did not answer is asked nothing more on anybody's behalf: longer than it is between two attempts
+/// that are made anyway.
+pub const BRIDGE_SILENCE: Duration = Duration::from_secs(12);
+/// What following the catalogue waits for topics of further brokers, all together; those that come later are attached all the same.
+pub const BRIDGE_FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
 /// Further brokers that files may declare.
 pub const BROKERS: usize = 32;
 /// What another gateway is given to say how it is doing.

@@ -77,6 +77,8 @@ struct Shared {
     lanes: Lanes,
     sizes: Arc<Sizes>,
     attached: RwLock<BTreeMap<String, Arc<str>>>,
+    /// What acknowledged events of those survive.
+    durabilities: RwLock<BTreeMap<String, Durability>>,
     waiting: Mutex<BTreeMap<Arc<str>, Vec<Waiting>>>,
     waiting_count: AtomicUsize,
     environment: Environment,
@@ -229,7 +231,7 @@ impl KafkaBroker {
         let shared = Arc::new(Shared {
             capability: Capability {
                 broker: "kafka",
-                durability: if replication > 1 { Durability::Replicated } else { Durability::Os },
+                durability: durability(replication > 1),
                 positions_acknowledged: true,
                 record_bytes_max: batch_bytes - limits::KAFKA_BATCH_HEADROOM_BYTES,
                 slots: options.slots,
@@ -257,6 +259,7 @@ impl KafkaBroker {
             topics,
             sizes: Arc::default(),
             attached: RwLock::default(),
+            durabilities: RwLock::default(),
             waiting: Mutex::default(),
             waiting_count: AtomicUsize::new(0),
             environment: environment.clone(),
@@ -528,9 +531,18 @@ impl Shared {
     }
 }
 
+/// What an acknowledged record of a topic survives: no node writes it to its disk first.
+fn durability(is_replicated: bool) -> Durability {
+    if is_replicated { Durability::Replicated } else { Durability::Os }
+}
+
 impl PartitionLog for KafkaBroker {
     fn capability(&self) -> &Capability {
         &self.shared.capability
+    }
+
+    fn durability_of(&self, topic: &str) -> Durability {
+        self.shared.durabilities.read().get(topic).copied().unwrap_or(self.shared.capability.durability)
     }
 
     fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
@@ -575,6 +587,7 @@ impl PartitionLog for KafkaBroker {
             let topic = match &spec {
                 LogSpec::Topic { topic, .. } => {
                     if self.shared.attached.write().remove(&**topic).is_some() {
+                        self.shared.durabilities.write().remove(&**topic);
                         return Ok(());
                     }
                     self.shared.names.topic(topic)
@@ -593,14 +606,16 @@ impl PartitionLog for KafkaBroker {
                 let context = format!("topic {topic} is attached to {other} already, and cannot be attached to {to}");
                 return Err(Error::new(ErrorKind::Conflict, context));
             }
-            let partitions = self.shared.topics.partitions(to).await?;
-            let partitions = partitions.ok_or_else(|| {
+            let there = self.shared.topics.look(to).await?.filter(|there| there.partitions() > 0);
+            let there = there.ok_or_else(|| {
                 Error::new(
                     ErrorKind::NotFound,
                     format!("there is no topic {to} on the Kafka broker to attach {topic} to"),
                 )
             })?;
+            let partitions = there.partitions();
             self.shared.topics.known.write().insert(to.into(), partitions);
+            self.shared.durabilities.write().insert(topic.to_owned(), durability(there.replicas > 1));
             self.shared.attached.write().insert(topic.to_owned(), to.into());
             Ok(partitions.unsigned_abs())
         })

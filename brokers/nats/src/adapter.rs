@@ -463,6 +463,10 @@ impl PartitionLog for NatsBroker {
         &self.capability
     }
 
+    fn durability_of(&self, topic: &str) -> Durability {
+        self.shared.targets.durability_of(topic).unwrap_or(self.capability.durability)
+    }
+
     fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move { self.shared.create(&spec).await })
     }

@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidegate_backbone::{Position, Result};
+use tidegate_backbone::{Durability, Position, Result};
 
 use crate::connection::Connection;
 use crate::error::{MESSAGE_NOT_FOUND, Refusal, STREAM_NAME_IN_USE, STREAM_NOT_FOUND};
@@ -32,6 +32,21 @@ pub(crate) struct StreamConfig {
     pub(crate) subjects: Vec<String>,
     #[serde(default)]
     pub(crate) num_replicas: u32,
+    /// `file` or `memory`.
+    #[serde(default)]
+    pub(crate) storage: String,
+}
+
+impl StreamConfig {
+    /// What an acknowledged message of the stream survives. No server tells whether it synchronises its disk before it
+    /// acknowledges; by default none does.
+    pub(crate) fn durability(&self) -> Durability {
+        match (self.num_replicas, self.storage.as_str()) {
+            (2.., _) => Durability::Replicated,
+            (_, "memory") => Durability::Memory,
+            _ => Durability::Os,
+        }
+    }
 }
 
 /// How a stream stands.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_nats::Subject;
 use bytestring::ByteString;
 use parking_lot::RwLock;
-use tidegate_backbone::{LogId, Result};
+use tidegate_backbone::{Durability, LogId, Result};
 use tidegate_schemas::limits;
 
 use crate::api::Stream;
@@ -48,6 +48,7 @@ struct Attached {
     /// The subject of each partition; of a stream that is one partition, its subject where there is one to write to.
     subjects: Vec<Option<String>>,
     filters: Vec<String>,
+    durability: Durability,
 }
 
 /// Finds logs.
@@ -113,18 +114,19 @@ impl Targets {
     pub(crate) fn attach(&self, stream: &Stream, to: &str) -> Result<u32> {
         let config = &stream.config;
         let partitions = u32::try_from(config.subjects.len()).unwrap_or(0);
+        let durability = config.durability();
         let attached = match stem(&config.subjects) {
             Some(stem) => {
                 let subjects: Vec<String> = (0..partitions).map(|partition| format!("{stem}.{partition}")).collect();
                 let written = subjects.iter().cloned().map(Some).collect();
-                Attached { stream: config.name.clone(), subjects: written, filters: subjects }
+                Attached { stream: config.name.clone(), subjects: written, filters: subjects, durability }
             }
             None => {
                 let one = match &config.subjects[..] {
                     [subject] if !subject.contains(['*', '>']) => Some(subject.clone()),
                     _ => None,
                 };
-                Attached { stream: config.name.clone(), subjects: vec![one], filters: vec![">".to_owned()] }
+                Attached { stream: config.name.clone(), subjects: vec![one], filters: vec![">".to_owned()], durability }
             }
         };
         if to.is_empty() {
@@ -142,6 +144,11 @@ impl Targets {
         let mut all = self.attached.write();
         self.found.write().clear();
         all.remove(topic).is_some()
+    }
+
+    /// What an acknowledged event of a topic of somebody else's survives; none where it is not attached.
+    pub(crate) fn durability_of(&self, topic: &str) -> Option<Durability> {
+        self.attached.read().get(topic).map(|attached| attached.durability)
     }
 
     /// Whether that topic is somebody else's.
@@ -178,6 +185,24 @@ mod tests {
         let subjects = subjects.iter().map(|subject| (*subject).to_owned()).collect();
         let config = StreamConfig { name: "THEIRS".to_owned(), subjects, ..StreamConfig::default() };
         Stream { config, ..Stream::default() }
+    }
+
+    #[test]
+    fn a_stream_of_others_is_as_durable_as_it_is() {
+        let targets = Targets::new(Names::new("tidegate", ""));
+        let cases = [
+            (1, "file", Durability::Os),
+            (1, "memory", Durability::Memory),
+            (3, "memory", Durability::Replicated),
+            (3, "file", Durability::Replicated),
+        ];
+        for (num_replicas, storage, durability) in cases {
+            let mut stream = stream(&["sales"]);
+            stream.config = StreamConfig { num_replicas, storage: storage.to_owned(), ..stream.config };
+            targets.attach(&stream, "orders").unwrap();
+            assert_eq!(targets.durability_of("orders"), Some(durability), "{num_replicas} in {storage}");
+        }
+        assert_eq!(targets.durability_of("others"), None);
     }
 
     #[test]

@@ -467,6 +467,12 @@ impl PartitionLog for RabbitBroker {
         &self.capability
     }
 
+    fn durability_of(&self, topic: &str) -> Durability {
+        // AMQP does not tell how many replicas a stream has that somebody else made.
+        let is_attached = self.shared.attached.read().contains_key(topic);
+        if is_attached { Durability::Os } else { self.capability.durability }
+    }
+
     fn create(&self, spec: LogSpec) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.shared.create(spec))
     }

@@ -56,4 +56,12 @@ async fn a_gateway_starts_while_a_further_broker_is_away_and_loses_nothing() {
     let deliveries = sink.wait_for_ids(&ids).await;
     assert!(order(&deliveries).early.is_empty(), "out of order");
     assert!(dead_letters(client, "out").await.is_empty(), "what waited is no failure of events");
+    for (topic, durability) in [("on-nats", "os"), ("load", "fsync")] {
+        let event = Outgoing { id: "receipt", ..Outgoing::default() };
+        let receipt = client.publish(topic, &event).await.unwrap().expect(202).json();
+        assert_eq!(
+            receipt["durability"], durability,
+            "a receipt tells the class of the broker that the topic is on: {receipt}"
+        );
+    }
 }

@@ -8,6 +8,7 @@ use bytestring::ByteString;
 use parking_lot::Mutex;
 use tidegate_schemas::limits;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -95,8 +96,16 @@ fn away(broker: &str, reason: &str) -> Error {
 struct Joined {
     /// Its name on the broker.
     to: ByteString,
-    /// Whether the client that is open knows it.
-    attached: bool,
+    /// The client that knows it, where it is the one that is open.
+    client: Option<Arc<Client>>,
+    /// What kept it from being attached, once that was told.
+    told: Option<ErrorKind>,
+}
+
+impl Joined {
+    fn new(to: ByteString) -> Self {
+        Self { to, client: None, told: None }
+    }
 }
 
 /// See the module.
@@ -107,6 +116,8 @@ pub(super) struct Far {
     topics: Mutex<BTreeMap<ByteString, Joined>>,
     /// Held while topics are attached, so that none is attached to a client that has gone meanwhile.
     attaching: tokio::sync::Mutex<()>,
+    /// When it last did not answer, and what came instead.
+    silent: Mutex<Option<(Instant, String)>>,
     stop: CancellationToken,
     stopped: CancellationToken,
 }
@@ -119,12 +130,13 @@ impl Far {
         topics: Vec<(ByteString, ByteString)>,
         environment: &Environment,
     ) -> Arc<Self> {
-        let topics = topics.into_iter().map(|(topic, to)| (topic, Joined { to, attached: false })).collect();
+        let topics = topics.into_iter().map(|(topic, to)| (topic, Joined::new(to))).collect();
         let far = Arc::new(Self {
             name,
             state: watch::Sender::new(State::Opening),
             topics: Mutex::new(topics),
             attaching: tokio::sync::Mutex::new(()),
+            silent: Mutex::new(None),
             stop: environment.stopping().child_token(),
             stopped: CancellationToken::new(),
         });
@@ -175,13 +187,14 @@ impl Far {
             {
                 let _attaching = self.attaching.lock().await;
                 self.state.send_replace(State::Open(Arc::clone(&client)));
+                *self.silent.lock() = None;
                 self.attach_missing(&client).await;
             }
             self.keep(&client).await;
             {
                 let _attaching = self.attaching.lock().await;
                 self.state.send_replace(State::Away("its client has ended".into()));
-                self.topics.lock().values_mut().for_each(|joined| joined.attached = false);
+                self.topics.lock().values_mut().for_each(|joined| joined.client = None);
             }
             client.log().close().await;
             if self.stop.is_cancelled() {
@@ -193,77 +206,116 @@ impl Far {
     }
 
     /// Until the client is to go: attaches what could not be attached before.
-    async fn keep(&self, client: &Client) {
+    async fn keep(&self, client: &Arc<Client>) {
         loop {
-            let missing = self.topics.lock().values().any(|joined| !joined.attached);
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = client.failed.cancelled() => return,
-                () = tokio::time::sleep(limits::BRIDGE_INTERVAL), if missing => {
-                    let _attaching = self.attaching.lock().await;
-                    self.attach_missing(client).await;
+                () = tokio::time::sleep(limits::BRIDGE_INTERVAL) => {
+                    if self.topics.lock().values().any(|joined| joined.client.is_none()) {
+                        let _attaching = self.attaching.lock().await;
+                        self.attach_missing(client).await;
+                    }
                 }
             }
         }
     }
 
-    /// To be called while `attaching` is held.
-    async fn attach_missing(&self, client: &Client) {
+    /// To be called while `attaching` is held. Where the broker does not answer about one, it is not asked about the others.
+    async fn attach_missing(&self, client: &Arc<Client>) {
         let missing: Vec<(ByteString, ByteString)> = {
             let topics = self.topics.lock();
-            let missing = topics.iter().filter(|(_, joined)| !joined.attached);
+            let missing = topics.iter().filter(|(_, joined)| joined.client.is_none());
             missing.map(|(topic, joined)| (topic.clone(), joined.to.clone())).collect()
         };
         for (topic, to) in missing {
             match self.attach_to(client, &topic, &to).await {
                 Ok(_) => info!(broker = %self.name, %topic, %to, "a topic of a further broker is attached"),
                 Err(error) => {
-                    warn!(broker = %self.name, %topic, %to, %error, "a topic of a further broker cannot be attached; trying again");
+                    self.tell(&topic, &error);
+                    if self.silence().is_some() {
+                        return;
+                    }
                 }
             }
         }
     }
 
+    /// Says that a topic cannot be attached, once for each kind of reason.
+    fn tell(&self, topic: &ByteString, error: &Error) {
+        let mut topics = self.topics.lock();
+        let Some(joined) = topics.get_mut(topic) else { return };
+        if joined.told.as_ref() != Some(error.kind()) {
+            joined.told = Some(error.kind().clone());
+            let to = &joined.to;
+            warn!(broker = %self.name, %topic, %to, %error, "a topic of a further broker cannot be attached; trying again");
+        }
+    }
+
     /// To be called while `attaching` is held.
-    async fn attach_to(&self, client: &Client, topic: &ByteString, to: &ByteString) -> Result<u32> {
+    async fn attach_to(&self, client: &Arc<Client>, topic: &ByteString, to: &ByteString) -> Result<u32> {
         client.check()?;
         let attached = tokio::time::timeout(limits::BRIDGE_ATTACH_TIMEOUT, client.log().attach(topic, to)).await;
-        let partitions = client.heard(attached.unwrap_or_else(|_| Err(self.away("it does not answer"))))?;
-        if let Some(joined) = self.topics.lock().get_mut(topic) {
-            joined.attached = true;
+        let attached = client.heard(attached.unwrap_or_else(|_| Err(self.away("it does not answer"))));
+        let unanswered = attached.as_ref().err().filter(|error| *error.kind() == ErrorKind::Unavailable);
+        *self.silent.lock() = unanswered.map(|error| (Instant::now(), error.to_string()));
+        let partitions = attached?;
+        let wanted = match self.topics.lock().get_mut(topic) {
+            Some(joined) if joined.to == *to => {
+                joined.client = Some(Arc::clone(client));
+                joined.told = None;
+                true
+            }
+            _ => false,
+        };
+        if !wanted {
+            // It was let go of meanwhile, when this client did not know it yet.
+            client.heard(client.log().delete(LogSpec::topic(topic.clone(), partitions)).await)?;
+            return Err(self.away(&format!("topic {topic} was let go of while it was attached")));
         }
         Ok(partitions)
     }
 
+    /// That the broker did not answer a moment ago, where it did not: whoever asks now waits for nothing, and this process
+    /// tries again by itself as long as there is a topic to attach.
+    fn silence(&self) -> Option<Error> {
+        let silent = self.silent.lock();
+        let (_, reason) = silent.as_ref().filter(|(since, _)| since.elapsed() < limits::BRIDGE_SILENCE)?;
+        Some(Error::new(ErrorKind::Unavailable, reason.clone()))
+    }
+
     /// Makes a topic of the broker readable and writable under a name; gives its partitions. A broker that is being opened for
-    /// the first time is waited for, one that is away is not.
+    /// the first time is waited for, one that is away is not, and one that does not answer is once. Where nobody waits for the
+    /// outcome, the topic is attached all the same as soon as that can be.
     pub(super) async fn attach(&self, topic: ByteString, to: ByteString) -> Result<u32> {
+        if !self.holds(&topic) {
+            self.topics.lock().insert(topic.clone(), Joined::new(to.clone()));
+        }
         let mut state = self.state.subscribe();
         let decided = state.wait_for(|state| !matches!(state, State::Opening));
         // Whether it was decided in time is seen below.
         drop(tokio::time::timeout(limits::BRIDGE_ATTACH_TIMEOUT, decided).await);
+        let answers = || self.silence().map_or(Ok(()), Err);
+        answers()?;
         let _attaching = self.attaching.lock().await;
-        if !self.holds(&topic) {
-            self.topics.lock().insert(topic.clone(), Joined { to: to.clone(), attached: false });
-        }
+        answers()?;
         let client = self.open()?;
         self.attach_to(&client, &topic, &to).await
     }
 
     /// Lets go of a topic, which stays on the broker.
     pub(super) async fn detach(&self, topic: &ByteString) -> Result<()> {
-        let _attaching = self.attaching.lock().await;
-        let was_attached = self.topics.lock().remove(topic).is_some_and(|joined| joined.attached);
-        match self.open() {
+        let client = self.topics.lock().remove(topic).and_then(|joined| joined.client);
+        match client {
             // Asked of a client that does not know it as attached, it would be the deletion of a topic of that name.
-            Ok(client) if was_attached => client.heard(client.log().delete(LogSpec::topic(topic.clone(), 1)).await),
-            _ => Ok(()),
+            Some(client) => client.heard(client.log().delete(LogSpec::topic(topic.clone(), 1)).await),
+            None => Ok(()),
         }
     }
 
     /// Whether a topic is attached.
     pub(super) fn holds(&self, topic: &str) -> bool {
-        self.topics.lock().get(topic).is_some_and(|joined| joined.attached)
+        self.topics.lock().get(topic).is_some_and(|joined| joined.client.is_some())
     }
 
     /// The client that knows a topic as attached.

@@ -1,11 +1,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tidegate_routing::TopicName;
 use tidegate_schemas::Event;
-use tidegate_schemas::limits::BRIDGE_INTERVAL;
+use tidegate_schemas::limits::{BRIDGE_ATTACH_TIMEOUT, BRIDGE_FOLLOW_TIMEOUT, BRIDGE_INTERVAL};
+use tokio::time::Instant;
 
 use super::*;
-use crate::testing::{MemoryBroker, MemoryLog, environment};
+use crate::catalogue::{Catalogue, Origin, TopicSpec};
+use crate::slot::{Journal, Options};
+use crate::testing::{Link, MemoryBroker, MemoryLog, environment};
 
 /// Opens clients of a broker in memory, while it can be reached.
 #[derive(Debug)]
@@ -32,7 +36,12 @@ impl Door {
 
     /// Ends the client that was opened last, as a client ends that has failed for good.
     fn kill(&self) {
-        self.last.lock().as_ref().unwrap().kill();
+        self.client().kill();
+    }
+
+    /// The client that was opened last.
+    fn client(&self) -> Arc<MemoryLog> {
+        Arc::clone(self.last.lock().as_ref().unwrap())
     }
 }
 
@@ -164,4 +173,92 @@ async fn another_broker_takes_over_a_name_with_its_topics() {
     assert_eq!(far.records(&orders()).len(), 1);
     bridges.close().await;
     assert!(bridges.append(&orders(), event("3")).await.is_err());
+}
+
+/// Topics `t0` to `t4` on the other broker, whose client is open and answers nothing.
+async fn mute(far: &MemoryBroker, door: &Door) -> Vec<String> {
+    let names: Vec<String> = (0..5).map(|n| format!("t{n}")).collect();
+    for name in &names {
+        far.client().create(LogSpec::topic(name.as_str(), 1)).await.unwrap();
+    }
+    let open =
+        async || door.last.lock().as_ref().map(drop).ok_or_else(|| Error::new(ErrorKind::Unavailable, "not open"));
+    patiently(open).await;
+    door.client().connect(Link::Stalled);
+    names
+}
+
+fn first_of(topic: &str) -> LogId {
+    LogId::Topic { topic: topic.into(), partition: 0 }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_answers_nothing_is_waited_for_once_and_not_for_each_topic() {
+    let (home, far, door, bridges) = bridged().await;
+    let names = mute(&far, &door).await;
+    let began = Instant::now();
+    for name in &names {
+        let silent = bridges.attach_on("far", name, name).await.unwrap_err();
+        assert_eq!(silent.kind(), &ErrorKind::Unavailable);
+        assert!(silent.to_string().contains("does not answer"), "{silent}");
+    }
+    assert_eq!(began.elapsed(), BRIDGE_ATTACH_TIMEOUT, "one wait for all of them");
+    door.client().connect(Link::Up);
+    for name in &names {
+        // Nobody asks for them again: what was to be attached is.
+        patiently(|| bridges.append(&first_of(name), event("1"))).await;
+        assert_eq!(far.records(&first_of(name)).len(), 1);
+    }
+    assert_eq!(bridges.attach_on("far", "orders", "orders").await.unwrap(), 2, "it is asked again");
+    assert!(home.ids().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_catalogue_waits_for_no_further_broker() {
+    let (home, far, _door, bridges) = bridged().await;
+    let environment = environment(2);
+    let journal = Journal::open(home.client(), 0, environment.clone(), Options::default()).await.unwrap();
+    let own = |name: &str| TopicSpec::new(TopicName::parse(name.to_owned()).unwrap(), 1, Origin::Api);
+    let on_far = |name: &str| TopicSpec { attached: Some(name.into()), broker: Some("far".into()), ..own(name) };
+    let first = Catalogue::open(bridges, Arc::new(journal.clone()), &environment).await.unwrap();
+    let names: Vec<String> = (0..5).map(|n| format!("t{n}")).collect();
+    for name in &names {
+        far.client().create(LogSpec::topic(name.as_str(), 1)).await.unwrap();
+        first.create_topic(on_far(name), 0, crate::slot::Command::new()).await.unwrap();
+    }
+
+    // Another gateway, to which the broker answers nothing.
+    let door = Door::of(&far);
+    let bridges = Bridges::new(home.client(), &environment);
+    bridges.put("far".into(), Arc::clone(&door) as _);
+    mute(&far, &door).await;
+    let began = Instant::now();
+    let catalogue = Catalogue::open(Arc::clone(&bridges) as _, Arc::new(journal), &environment).await.unwrap();
+    assert_eq!(catalogue.view().topics.len(), names.len());
+    catalogue.create_topic(own("own"), 0, crate::slot::Command::new()).await.unwrap();
+    assert!(began.elapsed() <= 2 * BRIDGE_FOLLOW_TIMEOUT, "{:?}", began.elapsed());
+    for name in &names {
+        assert_eq!(kind(bridges.append(&first_of(name), event("1")).await), ErrorKind::Unavailable);
+        assert!(home.records(&first_of(name)).is_empty(), "it was taken for a topic of the backbone");
+    }
+    door.client().connect(Link::Up);
+    for name in &names {
+        patiently(|| bridges.append(&first_of(name), event("1"))).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_let_go_of_while_it_is_attached_is_not_attached_afterwards() {
+    let (_home, far, door, bridges) = bridged().await;
+    mute(&far, &door).await;
+    let attaching = bridges.attach_on("far", "t0", "t0");
+    let letting_go = async {
+        tokio::time::sleep(BRIDGE_INTERVAL / 4).await;
+        bridges.delete(LogSpec::topic("t0", 1)).await.unwrap();
+        door.client().connect(Link::Up);
+    };
+    let (attached, ()) = tokio::join!(attaching, letting_go);
+    assert!(attached.unwrap_err().to_string().contains("let go of"));
+    // In memory letting go of a topic is its deletion, so that this shows that the client was told.
+    assert!(!far.ids().contains(&first_of("t0")) && far.ids().contains(&first_of("t1")), "{:?}", far.ids());
 }

@@ -130,6 +130,15 @@ impl Catalogue {
         }
     }
 
+    /// Attaches a new topic of a further broker once before others are kept from changing anything: that broker may take its time,
+    /// or not answer.
+    pub(crate) async fn reach(&self, spec: &TopicSpec) -> Result<(), ChangeError> {
+        match spec.attachment().filter(|to| to.broker.is_some()) {
+            Some(to) if self.check_topic(spec)?.is_none() => self.attach_new(&spec.name, &to).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a topic of somebody else's readable under that name; gives its partitions.
     pub(crate) async fn attach_new(&self, name: &TopicName, to: &Attachment) -> Result<u32, ChangeError> {
         to.attach(self.log.as_ref(), name.as_str()).await.map_err(|error| match error.kind() {

@@ -1,12 +1,13 @@
 //! The view follows its slot: what any gateway changes is read here, and topics of others are attached.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use bytestring::ByteString;
+use tidegate_schemas::limits;
 use tokio::sync::{MutexGuard, watch};
 use tracing::{error, info, warn};
 
@@ -28,6 +29,8 @@ pub(super) struct Attached {
     topics: HashMap<ByteString, (Attachment, u32)>,
     /// Some could not be attached.
     missing: bool,
+    /// Those of which that was told.
+    told: HashSet<ByteString>,
 }
 
 impl Catalogue {
@@ -143,24 +146,53 @@ impl Catalogue {
             }
         }
         attached.missing = false;
+        attached.told.retain(|name| view.topics.contains_key(name));
+        let mut elsewhere = Vec::new();
         for topic in view.topics.values() {
             let name = topic.spec.name.as_byte_string();
             let Some(to) = topic.spec.attachment().filter(|_| !attached.topics.contains_key(name)) else {
                 continue;
             };
-            match to.attach(self.log.as_ref(), name).await {
-                Ok(partitions) if partitions >= topic.spec.partitions => {
-                    attached.topics.insert(name.clone(), (to, topic.spec.partitions));
-                }
-                Ok(partitions) => {
-                    attached.missing = true;
-                    error!(topic = %name, %to, partitions, known = topic.spec.partitions,
-                        "an attached topic has fewer partitions than when it was attached; delete it and attach it again");
-                }
-                Err(error) => {
-                    attached.missing = true;
-                    warn!(topic = %name, %to, %error, "a topic cannot be attached; trying again");
-                }
+            if to.broker.is_some() {
+                elsewhere.push((topic, to));
+            } else {
+                let outcome = to.attach(self.log.as_ref(), name).await;
+                note(attached, topic, to, outcome);
+            }
+        }
+        // All at once, and not for long: the catalogue waits for no further broker. What is not attached by then is by itself,
+        // once it is asked for, and its topic leads to that broker already.
+        let attaching = elsewhere.iter().map(|(topic, to)| to.attach(self.log.as_ref(), topic.spec.name.as_str()));
+        let attaching = attaching.map(|attach| tokio::time::timeout(limits::BRIDGE_FOLLOW_TIMEOUT, attach));
+        let outcomes = futures_util::future::join_all(attaching).await;
+        for ((topic, to), outcome) in elsewhere.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(outcome) => note(attached, topic, to, outcome),
+                Err(_) => attached.missing = true,
+            }
+        }
+    }
+}
+
+/// What came of attaching a topic.
+fn note(attached: &mut Attached, topic: &Topic, to: Attachment, outcome: Result<u32, Error>) {
+    let (name, known) = (topic.spec.name.as_byte_string(), topic.spec.partitions);
+    match outcome {
+        Ok(partitions) if partitions >= known => {
+            attached.topics.insert(name.clone(), (to, known));
+            attached.told.remove(name);
+        }
+        Ok(partitions) => {
+            attached.missing = true;
+            if attached.told.insert(name.clone()) {
+                error!(topic = %name, %to, partitions, known,
+                    "an attached topic has fewer partitions than when it was attached; delete it and attach it again");
+            }
+        }
+        Err(error) => {
+            attached.missing = true;
+            if attached.told.insert(name.clone()) {
+                warn!(topic = %name, %to, %error, "a topic cannot be attached; trying again");
             }
         }
     }

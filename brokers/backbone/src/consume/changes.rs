@@ -20,8 +20,9 @@ impl Consume {
     /// Creates a topic, or gives the one that is there; subscriptions whose patterns match read it from its start, or from
     /// where they say that they begin where it is attached and so may hold much that came before them.
     pub async fn create_topic(&self, mut spec: TopicSpec) -> std::result::Result<(Arc<Topic>, bool), ChangeError> {
-        let _changing = self.changing.lock().await;
         let catalogue = &self.shared.catalogue;
+        catalogue.reach(&spec).await?;
+        let _changing = self.changing.lock().await;
         let (mut starts, mut moment) = (Command::new(), Moment::default());
         if let (Some(to), None) = (&spec.attachment(), catalogue.check_topic(&spec)?) {
             spec.partitions = catalogue.attach_new(&spec.name, to).await?;

@@ -257,7 +257,7 @@ mod tests {
         }
 
         fn look(&self, topic: &str) -> std::result::Result<Option<There>, KafkaError> {
-            Ok((topic != "gone").then(|| There { leaders: vec![1, 1] }))
+            Ok((topic != "gone").then(|| There { leaders: vec![1, 1], replicas: 1 }))
         }
     }
 

@@ -291,7 +291,8 @@ impl Topics {
         Ok(self.look(topic).await?.as_ref().map(There::partitions).filter(|partitions| *partitions > 0))
     }
 
-    async fn look(&self, topic: &str) -> Result<Option<There>> {
+    /// What the broker says of a topic; none where it says that it is not there.
+    pub(crate) async fn look(&self, topic: &str) -> Result<Option<There>> {
         let mut waited = Duration::ZERO;
         loop {
             match self.looks.ask(topic.into(), |topics| self.look_for(topics)).await? {
@@ -379,6 +380,8 @@ impl Topics {
 pub(crate) struct There {
     /// The node that leads each partition; below zero where none does.
     pub(crate) leaders: Vec<i32>,
+    /// Nodes that each partition is on, of the one that is on the fewest.
+    pub(crate) replicas: usize,
 }
 
 impl There {
@@ -395,7 +398,8 @@ impl There {
                 *leader = partition.leader();
             }
         }
-        Ok(Some(Self { leaders }))
+        let replicas = found.partitions().iter().map(|partition| partition.replicas().len()).min();
+        Ok(Some(Self { leaders, replicas: replicas.unwrap_or(0) }))
     }
 
     pub(crate) fn partitions(&self) -> i32 {
