@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tidegate_conformance::Broker;
 use tidegate_tests::client::{Client, Outgoing};
-use tidegate_tests::cluster::{acknowledged, order, until};
+use tidegate_tests::cluster::{acknowledged, figure, order, until};
 use tidegate_tests::home::Home;
 use tidegate_tests::load::Load;
 use tidegate_tests::machine::number_from_environment;
@@ -105,11 +105,12 @@ async fn events_go_over_every_broker_and_back_while_brokers_are_killed() {
     let deliveries = sink.wait_for_ids(&acknowledged(&load.acknowledged())).await;
     let took = began.elapsed();
     println!(
-        "{total} events came back in {took:.1?}, {:.0} a second, over {} hops; {} kills, {} repeats",
+        "{total} events came back in {took:.1?}, {:.0} a second, over {} hops; {} kills, {} repeats and {} that were dropped",
         total as f64 / took.as_secs_f64(),
         WAY.len(),
         rounds * victims.len(),
-        order(&deliveries).repeats
+        order(&deliveries).repeats,
+        figure(client, "tidegate_duplicates_dropped_total", "").await
     );
     goods::judge(&load.acknowledged(), &deliveries, &WAY.len().to_string()).assert_sound();
     for topic in ["load", "returned"] {

@@ -7,7 +7,9 @@
 )]
 
 mod chain;
+mod cluster;
 mod goods;
+mod loss;
 mod start;
 
 use std::time::{Duration, Instant};
