@@ -60,9 +60,7 @@ pub fn is_foreign(event: &Event) -> bool {
 /// The event that stands for the record. Always succeeds, and gives the same for the same record.
 pub fn wrap(record: Foreign<'_>) -> Event {
     let Foreign { broker, topic, partition, position, key, content_type, body, reason } = record;
-    let content_type = content_type
-        .map(str::trim_ascii)
-        .filter(|text| MediaType::parse(text).is_some() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    let content_type = content_type.and_then(content_type_of);
     // The payload is what it is: what is nested too deep for a JSON payload stays bytes.
     let data = data_of(body.clone(), content_type, &Limits::default()).unwrap_or(Data::Binary(body));
     let mut builder = Event::builder(format!("{partition}-{position}"), source(broker, topic), TYPE)
@@ -79,7 +77,15 @@ pub fn wrap(record: Foreign<'_>) -> Event {
     builder.build_within(&limits).expect("every part was made to keep the rules")
 }
 
-fn source(broker: &str, topic: &str) -> String {
+/// A content type that came with a record, where it can be that of an event.
+pub(crate) fn content_type_of(text: &str) -> Option<&str> {
+    let text = text.trim_ascii();
+    let is_plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    (is_plain && MediaType::parse(text).is_some()).then_some(text)
+}
+
+/// `//BROKER/NAME`, percent-encoded where a URI needs it.
+pub fn source(broker: &str, topic: &str) -> String {
     let mut source = String::with_capacity(broker.len() + topic.len() + 3);
     for part in [broker, topic] {
         source.push_str(if source.is_empty() { "//" } else { "/" });
@@ -94,8 +100,8 @@ fn source(broker: &str, topic: &str) -> String {
     source
 }
 
-/// A reason without what no attribute may have.
-fn text(reason: &str) -> ByteString {
+/// A reason without what no attribute may have, cut where it is long.
+pub(crate) fn text(reason: &str) -> ByteString {
     let clean = reason.chars().map(|character| if is_text(character) { character } else { '?' });
     clean.take(REASON_CHARACTERS).collect::<String>().into()
 }

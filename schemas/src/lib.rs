@@ -16,6 +16,7 @@ pub mod json;
 pub mod kafka;
 pub mod limits;
 pub mod media_type;
+pub mod message;
 pub mod nats;
 mod percent;
 pub mod protobuf;

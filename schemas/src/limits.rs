@@ -73,6 +73,24 @@ pub const BRIDGE_SILENCE: Duration = Duration::from_secs(12);
 pub const BRIDGE_FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
 /// Further brokers that files may declare.
 pub const BROKERS: usize = 32;
+/// Bindings to queues of brokers that files may declare.
+pub const BINDINGS: usize = 256;
+/// The name of a queue or an exchange on a broker, and a routing key.
+pub const QUEUE_NAME_BYTES: usize = 255;
+/// Routing keys by which one binding is bound to an exchange.
+pub const BINDING_KEYS: usize = 64;
+/// Messages that a broker gives a binding before they are acknowledged, where nothing is said.
+pub const BINDING_PREFETCH: u16 = 100;
+/// The most of them that may be asked for.
+pub const BINDING_PREFETCH_MAX: u16 = 2_000;
+/// How often a binding tries again to read a queue that cannot be read.
+pub const BINDING_INTERVAL: Duration = Duration::from_secs(2);
+/// The first wait before a message of a binding is published again that the log did not take, doubled each time.
+pub const BINDING_RETRY_INITIAL: Duration = Duration::from_millis(50);
+/// The longest such wait.
+pub const BINDING_RETRY_MAX: Duration = Duration::from_secs(2);
+/// What messages of a binding may take that are on their way to the log when it is to end.
+pub const BINDING_DRAIN_TIMEOUT: Duration = Duration::from_millis(600);
 /// What another gateway is given to say how it is doing.
 pub const CLUSTER_ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The name of a topic of somebody else's, as the broker has it.

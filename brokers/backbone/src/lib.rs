@@ -10,6 +10,7 @@
 //! | [`request`] | calls between gateways, over lanes | exactly one result before a deadline; nobody there is told at once; nothing is stored |
 //! | [`slot`] | a journal with one owner | linearizable conditional commits, atomic in a slot, idempotent by command id |
 //! | [`bridge`] | topics on other brokers beside it | what is attached there is a topic as any other; one that is away delays nothing else |
+//! | [`queues`] | queues and exchanges of others, on brokers that have them | in the module |
 //! | [`claim`] | who owns which slot | at any position of a slot's log one process |
 //!
 //! # Promises of a partition log
@@ -40,6 +41,7 @@ pub mod error;
 pub mod lane;
 pub mod log;
 pub mod publish;
+pub mod queues;
 pub mod request;
 pub mod slot;
 #[cfg(any(test, feature = "test-util"))]

@@ -22,7 +22,7 @@ use crate::lane::{self, Sender};
 use crate::marks::Marks;
 use crate::name::Names;
 use crate::options::Options;
-use crate::publisher::{Message, Publisher, Taken};
+use crate::publisher::{Late, Message, Publisher, Taken};
 use crate::recent::{Recent, Seen};
 use crate::record::{appended_at, decode, encode};
 use crate::registry::Registry;
@@ -142,7 +142,8 @@ impl RabbitBroker {
         let registry = Arc::new(Registry::open(Arc::clone(&asker), names.logs(), settings).await?);
         lane::establish(&lanes, &names).await?;
         let publisher = |link: &Arc<Link>| {
-            Publisher::start(Arc::clone(link), &environment, options.queue_records, options.queue_bytes, true)
+            let (records, bytes) = (options.queue_records, options.queue_bytes);
+            Publisher::start(Arc::clone(link), &environment, records, bytes, true, Late::EndsConnection)
         };
         let (events, frames) = (publisher(&write), publisher(&write));
         let lane = Sender {
@@ -152,6 +153,7 @@ impl RabbitBroker {
                 limits::RABBITMQ_LANE_QUEUE,
                 limits::RABBITMQ_LANE_QUEUE_BYTES,
                 false,
+                Late::EndsConnection,
             ),
             names: names.clone(),
         };

@@ -13,6 +13,7 @@ mod name;
 mod options;
 mod pool;
 mod publisher;
+mod queues;
 mod recent;
 mod record;
 mod registry;
@@ -22,3 +23,4 @@ mod watch;
 
 pub use adapter::RabbitBroker;
 pub use options::{Options, Tls};
+pub use queues::RabbitQueues;

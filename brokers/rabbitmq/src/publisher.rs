@@ -41,6 +41,15 @@ pub(crate) enum Taken {
     Nobody,
 }
 
+/// What ends where the broker does not confirm a message in time: as long as that stands, the message would be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// The connection, which may be dead.
+    EndsConnection,
+    /// The channel: others on the connection go to other queues, whose broker may be well.
+    EndsChannel,
+}
+
 /// Counts what is on its way.
 #[derive(Debug, Default)]
 struct Count {
@@ -101,6 +110,7 @@ impl Publisher {
         messages_max: usize,
         bytes_max: usize,
         waits: bool,
+        late: Late,
     ) -> Self {
         let (queue, messages) = mpsc::channel(messages_max);
         #[expect(
@@ -111,7 +121,7 @@ impl Publisher {
         let writer = Writer { link: Arc::clone(&link), written, session: None, token: 0 };
         let (stop, stop_too) = (environment.clone(), environment.clone());
         environment.spawn(writer.run(messages, stop));
-        environment.spawn(confirm(Arc::clone(&link), confirms, stop_too));
+        environment.spawn(confirm(Arc::clone(&link), late, confirms, stop_too));
         Self { link, queue, count: Arc::default(), messages_max, bytes_max, waits }
     }
 
@@ -253,7 +263,7 @@ impl Writer {
     }
 }
 
-fn late(what: &str) -> Error {
+fn too_late(what: &str) -> Error {
     let seconds = limits::RABBITMQ_CONFIRM_TIMEOUT.as_secs();
     Error::new(ErrorKind::Unknown, format!("RabbitMQ has not confirmed {what} within {seconds} s"))
 }
@@ -269,7 +279,7 @@ struct Told {
 }
 
 /// Writes a message, with the first look, and waits for its confirmation.
-async fn send(sent: Sent, link: Arc<Link>) -> Told {
+async fn send(sent: Sent, link: Arc<Link>, late: Late) -> Told {
     let Sent { message, waiter, token, channel, open } = sent;
     if !channel.status().connected() {
         let failed = Some(link.down(&waiter.what));
@@ -293,10 +303,13 @@ async fn send(sent: Sent, link: Arc<Link>) -> Told {
         Ok(Err(error)) => (Some(unconfirmed(&waiter.what, error)), None),
         Err(_) => {
             // What is not confirmed in time would be remembered for ever; with another connection it is not.
-            if link.blocked().is_none() {
-                open.let_go();
+            match late {
+                _ if link.blocked().is_some() => {}
+                Late::EndsConnection => open.let_go(),
+                // It is on its way with the first look.
+                Late::EndsChannel => drop(channel.close(200, "a message was not confirmed".into()).now_or_never()),
             }
-            (Some(late(&waiter.what)), None)
+            (Some(too_late(&waiter.what)), None)
         }
     };
     let returned = returned.and_then(|message| token_of(&message.delivery.properties));
@@ -337,7 +350,7 @@ impl Returns {
 }
 
 /// Writes messages in the order in which they were handed over, and answers them.
-async fn confirm(link: Arc<Link>, mut written: mpsc::UnboundedReceiver<Sent>, environment: Environment) {
+async fn confirm(link: Arc<Link>, late: Late, mut written: mpsc::UnboundedReceiver<Sent>, environment: Environment) {
     let stopping = environment.stopping();
     let mut waiting = FuturesUnordered::new();
     let mut returns = Returns::default();
@@ -347,7 +360,7 @@ async fn confirm(link: Arc<Link>, mut written: mpsc::UnboundedReceiver<Sent>, en
             () = stopping.cancelled() => break,
             next = written.recv() => {
                 let Some(sent) = next else { break };
-                waiting.push(send(sent, Arc::clone(&link)));
+                waiting.push(send(sent, Arc::clone(&link), late));
             }
             Some(first) = waiting.next() => round.push(first),
         }

@@ -10,6 +10,7 @@ use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use tidegate_backbone::budget::{Account, Budget, Permit};
 use tidegate_backbone::{Error, ErrorKind, LogId, Position, Record, Result, Stored};
+use tidegate_schemas::ReadError;
 use tidegate_schemas::amqp::{self, Property};
 use tidegate_schemas::foreign::{Foreign, wrap};
 use tidegate_schemas::limits::{self, Limits};
@@ -87,7 +88,7 @@ pub(crate) fn appended_at(properties: &BasicProperties) -> Option<u64> {
     stamp.or_else(|| properties.timestamp().map(|seconds| seconds.saturating_mul(1000)))
 }
 
-fn property(value: &AMQPValue) -> Property {
+pub(crate) fn property(value: &AMQPValue) -> Property {
     let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
         Ok(text) => Property::Text(ByteString::from(text)),
         Err(_) => Property::Other,
@@ -140,15 +141,8 @@ fn event(
         event_attributes: usize::MAX,
         ..Limits::default()
     };
-    let content_type = properties.content_type().as_ref().map(|text| text.as_str()).filter(|text| !text.is_empty());
-    let read: Vec<(&str, Property)> = properties
-        .headers()
-        .iter()
-        .flat_map(|headers| headers.inner())
-        .map(|(name, value)| (name.as_str(), property(value)))
-        .collect();
-    let found = amqp::read(read.iter().map(|(name, value)| (*name, value)), content_type, body.clone(), &limits);
-    let reason = match found {
+    let content_type = content_type(properties);
+    let reason = match carried(properties, body.clone(), &limits) {
         Ok(Some(event)) => return event,
         Ok(None) => "it has neither a property cloudEvents_id nor a content type application/cloudevents".to_owned(),
         Err(error) => error.to_string(),
@@ -163,6 +157,26 @@ fn event(
         body,
         reason: &reason,
     })
+}
+
+/// The content type of a message.
+pub(crate) fn content_type(properties: &BasicProperties) -> Option<&str> {
+    properties.content_type().as_ref().map(|text| text.as_str()).filter(|text| !text.is_empty())
+}
+
+/// The event that a message carries, where it means to carry one.
+pub(crate) fn carried(
+    properties: &BasicProperties,
+    body: Bytes,
+    limits: &Limits,
+) -> std::result::Result<Option<tidegate_schemas::Event>, ReadError> {
+    let read: Vec<(&str, Property)> = properties
+        .headers()
+        .iter()
+        .flat_map(|headers| headers.inner())
+        .map(|(name, value)| (name.as_str(), property(value)))
+        .collect();
+    amqp::read(read.iter().map(|(name, value)| (*name, value)), content_type(properties), body, limits)
 }
 
 /// What a record counts for where bytes are bounded.

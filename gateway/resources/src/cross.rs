@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tidegate_routing::TopicName;
 use tidegate_schemas::limits;
 
+use super::cross_bindings;
 use super::diagnostic::{Diagnostic, Place, Severity};
 use super::document::{Collected, Mention};
 use super::nearest::nearest;
@@ -20,11 +21,13 @@ pub(super) fn check(collected: &Collected) -> Vec<Diagnostic> {
         check_own_dead_letters(subscription, sites, &mut diagnostics);
     }
     check_brokers(collected, &mut diagnostics);
-    check_cycles(&collected.subscriptions, &Places::of(collected), &mut diagnostics);
+    cross_bindings::check(collected, &mut diagnostics);
+    let through = cross_bindings::through_queues(collected);
+    check_cycles(&collected.subscriptions, &through, &Places::of(collected), &mut diagnostics);
     diagnostics
 }
 
-fn fault(file: &Arc<str>, place: Place, what: String, mend: &str) -> Diagnostic {
+pub(super) fn fault(file: &Arc<str>, place: Place, what: String, mend: &str) -> Diagnostic {
     Diagnostic { severity: Severity::Error, file: Arc::clone(file), place: Some(place), what, mend: mend.to_owned() }
 }
 
@@ -35,8 +38,10 @@ fn check_collisions(collected: &Collected, diagnostics: &mut Vec<Diagnostic>) {
         let mentions = sites.literals.iter().chain(sites.targets()).chain([&sites.dead_letter_topic]);
         mentions.map(|mention| (&subscription.origin.file, mention))
     });
+    let of_bindings =
+        collected.bindings.iter().filter_map(|(binding, sites)| Some((&binding.origin.file, sites.topic.as_ref()?)));
     let mut firsts: BTreeMap<String, (&Arc<str>, &Mention)> = BTreeMap::new();
-    for (file, mention) in of_topics.chain(of_subscriptions) {
+    for (file, mention) in of_topics.chain(of_subscriptions).chain(of_bindings) {
         let (first_file, first) = firsts.entry(mention.topic.collision_key().into_owned()).or_insert((file, mention));
         if first.topic.collides_with(&mention.topic) {
             let what = format!(
@@ -61,21 +66,27 @@ fn check_brokers(collected: &Collected, diagnostics: &mut Vec<Diagnostic>) {
     }
     for (topic, sites) in &collected.topics {
         let Some((name, place)) = &sites.broker else { continue };
-        // One that is declared with faults is told of already.
-        if collected.names.contains_key(&("Broker", name.clone())) {
-            continue;
+        if let Some(mend) = undeclared(collected, "Broker", name, "declare it: `kind: Broker` with its `url`") {
+            let what = format!("the topic `{}` is attached on the broker `{name}`, which is not declared", topic.name);
+            diagnostics.push(fault(&topic.origin.file, *place, what, &mend));
         }
-        // Those with faults among them.
-        let mut known: Vec<&str> =
-            collected.names.keys().filter(|(kind, _)| *kind == "Broker").map(|(_, name)| name.as_str()).collect();
-        known.sort_unstable();
-        let mend = match nearest(name, known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "declare it: `kind: Broker` with its `url`".to_owned(),
-        };
-        let what = format!("the topic `{}` is attached on the broker `{name}`, which is not declared", topic.name);
-        diagnostics.push(fault(&topic.origin.file, *place, what, &mend));
     }
+}
+
+/// How to mend that a resource is named which is not declared; none where it is. One that is declared with faults is told of
+/// already.
+pub(super) fn undeclared(collected: &Collected, kind: &'static str, name: &str, declare: &str) -> Option<String> {
+    if collected.names.contains_key(&(kind, name.to_owned())) {
+        return None;
+    }
+    // Those with faults among them.
+    let mut known: Vec<&str> =
+        collected.names.keys().filter(|(of, _)| *of == kind).map(|(_, name)| name.as_str()).collect();
+    known.sort_unstable();
+    Some(match nearest(name, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => declare.to_owned(),
+    })
 }
 
 /// Which names stand for the same topic of a broker.
@@ -119,7 +130,13 @@ fn check_own_dead_letters(subscription: &Subscription, sites: &Sites, diagnostic
 
 /// Subscriptions whose sinks are topics that lead back to them. Filters are not looked at: one that ends a cycle today
 /// does not when an event changes.
-fn check_cycles(subscriptions: &[(Subscription, Sites)], places: &Places<'_>, diagnostics: &mut Vec<Diagnostic>) {
+/// `through` are the topics that the events of a subscription come back to through a queue, one for each at most.
+fn check_cycles(
+    subscriptions: &[(Subscription, Sites)],
+    through: &[Option<&Mention>],
+    places: &Places<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     let dead_letters: HashSet<&TopicName> =
         subscriptions.iter().map(|(subscription, _)| &subscription.delivery.dead_letter_topic).collect();
     let readers_of = |topic: &TopicName| -> Vec<usize> {
@@ -134,9 +151,10 @@ fn check_cycles(subscriptions: &[(Subscription, Sites)], places: &Places<'_>, di
     // Many subscriptions may share a sink, so its readers are looked for once.
     let mut readers: HashMap<&TopicName, Rc<[usize]>> = HashMap::new();
     let mut next: Vec<Rc<[usize]>> = Vec::with_capacity(subscriptions.len());
-    for (_, sites) in subscriptions {
-        let mut of_targets = sites
-            .targets()
+    // One whose sink is a binding has no topic as its sink, so that there are two at most.
+    let targets = |index: usize| subscriptions[index].1.targets().chain(through[index]);
+    for index in 0..subscriptions.len() {
+        let mut of_targets = targets(index)
             .map(|target| Rc::clone(readers.entry(&target.topic).or_insert_with(|| readers_of(&target.topic).into())));
         next.push(match (of_targets.next(), of_targets.next()) {
             (None, _) => Rc::from([]),
@@ -153,10 +171,10 @@ fn check_cycles(subscriptions: &[(Subscription, Sites)], places: &Places<'_>, di
         told.extend(cycle.iter().copied());
         let mut way = String::new();
         for (place, index) in cycle.iter().enumerate() {
-            let (subscription, sites) = &subscriptions[*index];
+            let (subscription, _) = &subscriptions[*index];
             let follower = cycle[(place + 1) % cycle.len()];
             let leads = |target: &&Mention| readers.get(&target.topic).is_some_and(|read| read.contains(&follower));
-            let topic = sites.targets().find(leads).map_or("", |target| target.written.as_str());
+            let topic = targets(*index).find(leads).map_or("", |target| target.written.as_str());
             way.push_str(&format!("`{}` to {topic} to ", subscription.name));
         }
         let (subscription, sites) = &subscriptions[start];

@@ -8,6 +8,7 @@ use tidegate_routing::TopicName;
 use tidegate_routing::topic::TopicError;
 
 use super::app::{self, App};
+use super::binding::{self, Binding};
 use super::broker::{self, Broker};
 use super::cross;
 use super::diagnostic::{Diagnostic, Place};
@@ -20,7 +21,7 @@ use super::yaml;
 use super::{API_VERSION, Origin};
 use crate::config::{self, Gateway};
 
-const KINDS: [&str; 5] = ["Subscription", "Topic", "App", "Broker", "Gateway"];
+const KINDS: [&str; 6] = ["Subscription", "Topic", "App", "Broker", "Binding", "Gateway"];
 
 /// A topic's name where it is written in a file.
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ pub(crate) struct Collected {
     pub(crate) topics: Vec<(Topic, topic::Sites)>,
     pub(crate) apps: Vec<App>,
     pub(crate) brokers: Vec<Broker>,
+    pub(crate) bindings: Vec<(Binding, binding::Sites)>,
     pub(crate) gateways: Vec<Gateway>,
     /// Files that are named in the texts are not read.
     pub(crate) texts_only: bool,
@@ -47,7 +49,8 @@ pub(crate) struct Collected {
 
 impl Collected {
     pub(crate) fn len(&self) -> usize {
-        self.subscriptions.len() + self.topics.len() + self.apps.len() + self.brokers.len() + self.gateways.len()
+        let declared = self.subscriptions.len() + self.topics.len() + self.apps.len();
+        declared + self.brokers.len() + self.bindings.len() + self.gateways.len()
     }
 }
 
@@ -168,6 +171,7 @@ fn read_document(
         "Subscription" => collected.subscriptions.extend(subscription::read(reader, header)),
         "Topic" => collected.topics.extend(topic::read(reader, header)),
         "App" => collected.apps.extend(app::read(reader, header)),
+        "Binding" => collected.bindings.extend(binding::read(reader, header)),
         "Broker" => collected.brokers.extend(broker::read(reader, header)),
         _ => collected.gateways.extend(config::read(reader, &header)),
     }

@@ -9,10 +9,12 @@
 //! `${env:NAME}` in a text is the value of that variable; such a value never appears in a diagnostic.
 
 mod app;
+mod binding;
 mod broker;
 mod check;
 pub mod config;
 mod cross;
+mod cross_bindings;
 mod diagnostic;
 pub(crate) mod document;
 mod files;
@@ -27,6 +29,8 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_of_bindings;
+#[cfg(test)]
 mod tests_of_brokers;
 mod topic;
 pub(crate) mod yaml;
@@ -37,6 +41,7 @@ use std::sync::Arc;
 use tidegate_routing::TopicName;
 
 pub use app::{App, Health};
+pub use binding::{Binding, Direction, Input, Key, OnRefused, Output, RoutingKey, Source};
 pub use broker::Broker;
 pub use check::{Report, check};
 pub use diagnostic::{Diagnostic, Place, Severity};
@@ -76,6 +81,8 @@ pub struct Resources {
     pub apps: Vec<App>,
     /// The brokers beside the backbone.
     pub brokers: Vec<Broker>,
+    /// Queues and exchanges of those.
+    pub bindings: Vec<Binding>,
     /// What is not wrong, and should be known.
     pub warnings: Vec<Diagnostic>,
 }
@@ -148,6 +155,7 @@ fn settled(collected: Collected, diagnostics: Vec<Diagnostic>) -> Result<Resourc
         topics: collected.topics.into_iter().map(|(topic, _)| topic).collect(),
         apps: collected.apps,
         brokers: collected.brokers,
+        bindings: collected.bindings.into_iter().map(|(binding, _)| binding).collect(),
         warnings: diagnostics,
     })
 }

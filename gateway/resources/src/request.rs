@@ -87,11 +87,12 @@ pub(super) fn read(
     mode: Option<(Mode, Field<'_>)>,
 ) -> Option<Request> {
     let mut request = Request::default();
-    if let Some(Sink::Topic(_)) = sink {
+    if let Some(sink @ (Sink::Topic(_) | Sink::Binding(_))) = sink {
+        let is = if let Sink::Topic(_) = sink { "topic" } else { "binding" };
         let fields = KEYS.iter().filter_map(|key| spec.get(key)).chain(mode.map(|(_, field)| field));
         let mut fits = true;
         for field in fields {
-            let what = format!("`{}` is about requests, and the sink is a topic", field.path);
+            let what = format!("`{}` is about requests, and the sink is a {is}", field.path);
             reader.fault(field.key_place, what, "remove it, or send the events to a sink of http or https");
             fits = false;
         }

@@ -16,6 +16,8 @@ pub enum Sink {
     Http(HttpSink),
     /// A topic of this gateway: the event is published there again, one hop older.
     Topic(TopicName),
+    /// An output binding, by its name: a queue or an exchange of a broker.
+    Binding(String),
 }
 
 /// The address of a web hook. It is shown as it was written, so that a part that came from the environment stays out
@@ -50,6 +52,7 @@ impl fmt::Display for Sink {
         match self {
             Self::Http(sink) => sink.fmt(formatter),
             Self::Topic(topic) => write!(formatter, "topic://{topic}"),
+            Self::Binding(name) => write!(formatter, "binding://{name}"),
         }
     }
 }
@@ -77,12 +80,16 @@ impl Sink {
                 }
                 Ok(Self::Topic(topic))
             }
-            "app" | "binding" => Err(format!(
-                "has the scheme `{scheme}`, which is not available in this version; use http, https or topic"
+            "binding" => match TopicName::parse(rest) {
+                Ok(name) => Ok(Self::Binding(name.to_string())),
+                Err(error) => Err(format!("names a binding that {error}")),
+            },
+            "app" => Err(format!(
+                "has the scheme `{scheme}`, which is not available in this version; use http, https, topic or binding"
             )),
             _ => Err(match nearest(scheme, SCHEMES) {
                 Some(near) => format!("has an unknown scheme; did you mean `{near}://`?"),
-                None => "has an unknown scheme; use http, https or topic".to_owned(),
+                None => "has an unknown scheme; use http, https, topic or binding".to_owned(),
             }),
         }
     }
@@ -127,6 +134,7 @@ mod tests {
             "http://[::1]:80/x?y=z",
             "http://host/%20",
             "topic://orders.placed",
+            "binding://orders-out",
         ] {
             assert_eq!(Sink::parse(good).map(|sink| sink.to_string()), Ok(good.to_owned()));
         }
@@ -145,7 +153,8 @@ mod tests {
             ("htp://host/", "has an unknown scheme; did you mean `http://`?"),
             ("ftp://host/", "has an unknown scheme; "),
             ("app://billing/x", "has the scheme `app`, which is not available"),
-            ("binding://x", "has the scheme `binding`, which is not available"),
+            ("binding://", "names a binding that is empty"),
+            ("binding://a/b", "names a binding that"),
             ("topic://dead.x", "names a topic that only the gateway"),
             ("topic://state.x", "names a topic that only the gateway"),
             ("topic://a..b", "names a topic that has an empty segment"),

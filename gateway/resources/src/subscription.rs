@@ -95,6 +95,8 @@ pub(crate) struct Sites {
     pub(crate) sink: Place,
     /// The topic of the sink, if it is one.
     pub(crate) sink_topic: Option<Mention>,
+    /// The binding of the sink, by its name, if it is one.
+    pub(crate) sink_binding: Option<String>,
     /// The topic of replies, where there is one.
     pub(crate) reply_topic: Option<Mention>,
     pub(crate) dead_letter_topic: Mention,
@@ -138,7 +140,11 @@ pub(super) fn read(reader: &mut Reader<'_>, header: Header<'_>) -> Option<(Subsc
             Sink::Topic(topic) => {
                 Some(Mention { topic: topic.clone(), written: sink_mention.0, place: sink_mention.1 })
             }
-            Sink::Http(_) => None,
+            Sink::Http(_) | Sink::Binding(_) => None,
+        },
+        sink_binding: match &sink {
+            Sink::Binding(name) => Some(name.clone()),
+            Sink::Http(_) | Sink::Topic(_) => None,
         },
         reply_topic,
         dead_letter_topic,
@@ -255,7 +261,9 @@ fn read_reply_to(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Mention> 
     let text = reader.text(field)?;
     let reason = match Sink::parse_shown(&text.value, &text.written) {
         Ok(Sink::Topic(topic)) => return Some(Mention { topic, written: text.written, place: field.node.place }),
-        Ok(Sink::Http(_)) => "is no topic; replies are published, so write for example `topic://replies`".to_owned(),
+        Ok(Sink::Http(_) | Sink::Binding(_)) => {
+            "is no topic; replies are published, so write for example `topic://replies`".to_owned()
+        }
         Err(reason) => reason,
     };
     reader.fault_of_text(field, &text, &reason);

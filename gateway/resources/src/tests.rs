@@ -330,7 +330,7 @@ spec:
 apiVersion: tidegate.dev/v1
 kind: Subscription
 metadata: {name: s2}
-spec: {topics: [t, state.carts], sink: 'binding://mail'}
+spec: {topics: [t, state.carts], sink: 'app://mail'}
 ---
 {apiVersion: tidegate.dev/v1, kind: Topic, metadata: {name: t}, spec: {schema: {subject: t-value}}}
 ---
@@ -343,11 +343,11 @@ apiVersion: dapr.io/v2alpha1
 kind: Subscription
 ",
         &[
-            "f.yaml:6:9: `spec.sink`: `app://billing/orders` has the scheme `app`, which is not available in this version (use http, https or topic)",
+            "f.yaml:6:9: `spec.sink`: `app://billing/orders` has the scheme `app`, which is not available in this version (use http, https, topic or binding)",
             "f.yaml:10:13: `spec.delivery.retry.policy` is not available in this version (write maxAttempts, maxAge, initial and max out)",
             "f.yaml:11:11: `spec.delivery.from`: `partition=0:17` is neither earliest nor latest nor a time, and positions are not available here in this version (write earliest, latest or a time such as `2026-10-21T07:28:00Z`)",
             "f.yaml:16:20: `spec.topics[1]`: `state.carts` belongs to the gateway and cannot be read in this version (choose another topic)",
-            "f.yaml:16:40: `spec.sink`: `binding://mail` has the scheme `binding`, which is not available in this version (use http, https or topic)",
+            "f.yaml:16:40: `spec.sink`: `app://mail` has the scheme `app`, which is not available in this version (use http, https, topic or binding)",
             "f.yaml:18:72: `spec.schema` is not available in this version (remove it; data is not checked against schemas)",
             "f.yaml:21:7: the kind `Component` of `dapr.io/v1alpha1` is not available in this version (use the kinds of `tidegate.dev/v1`, or remove the document)",
             "f.yaml:26:7: the kind `Subscription` of `dapr.io/v2alpha1` is not available in this version (use the kinds of `tidegate.dev/v1`, or remove the document)",

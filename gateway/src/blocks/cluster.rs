@@ -61,6 +61,11 @@ impl Cluster {
         Self { claims, requests, here }
     }
 
+    /// What this gateway tells of itself.
+    pub fn here(&self) -> &MemberInfo {
+        &self.here
+    }
+
     /// The slots of the cluster.
     pub fn claims(&self) -> &Arc<Claims> {
         &self.claims

@@ -1,5 +1,6 @@
 //! The building blocks: what the gateway offers, whatever protocol it is asked in.
 
 pub mod apps;
+pub mod bindings;
 pub mod cluster;
 pub mod pubsub;

@@ -19,7 +19,7 @@ mod contexts;
 pub mod server;
 
 pub use arguments::{
-    Apply, Apps, Arguments, Bench, Check, Client, Cluster, ClusterArguments, Command, Completion, Contexts,
+    Apply, Apps, Arguments, Bench, Bindings, Check, Client, Cluster, ClusterArguments, Command, Completion, Contexts,
     DeadLetters, Dev, Doctor, FromEnvironment, Globals, LogLevel, Output, Publish, RedriveLetters, Serve, Server,
     Subscriptions, Tail, Token, Topics,
 };

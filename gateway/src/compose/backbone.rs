@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_backbone::queues::Queues;
 use tidegate_backbone::{Environment, Error, ErrorKind, Lane, PartitionLog};
 use tidegate_resources::config::{self, Backbone, BackboneUrl, Broker};
 use tidegate_schemas::limits;
@@ -83,6 +84,15 @@ pub(super) async fn open_once(backbone: &Backbone, environment: &Environment) ->
             _ => Err(unfit(backbone)),
         },
         _ => Err(unfit(backbone)),
+    }
+}
+
+/// The queues and exchanges of a broker, where it has such and this binary drives it.
+pub(super) fn queues(backbone: &Backbone, environment: &Environment) -> Option<Result<Arc<dyn Queues>, Error>> {
+    match backbone.url.broker()? {
+        #[cfg(feature = "rabbitmq")]
+        Broker::Rabbitmq => Some(super::rabbitmq::queues(backbone, environment)),
+        _ => None,
     }
 }
 

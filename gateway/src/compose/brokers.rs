@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use parking_lot::Mutex;
 use tidegate_backbone::bridge::{Bridges, FarLog, Opener};
+use tidegate_backbone::queues::QueueBrokers;
 use tidegate_backbone::{BoxFuture, Environment, Result};
 use tidegate_resources::Resources;
 use tidegate_resources::config::Backbone;
@@ -16,13 +17,14 @@ use super::backbone;
 #[derive(Debug)]
 pub(super) struct Brokers {
     bridges: Arc<Bridges>,
+    queues: QueueBrokers,
     environment: Environment,
     known: Mutex<HashMap<String, Backbone>>,
 }
 
 impl Brokers {
-    pub(super) fn new(bridges: Arc<Bridges>, environment: &Environment) -> Self {
-        Self { bridges, environment: environment.clone(), known: Mutex::default() }
+    pub(super) fn new(bridges: Arc<Bridges>, queues: QueueBrokers, environment: &Environment) -> Self {
+        Self { bridges, queues, environment: environment.clone(), known: Mutex::default() }
     }
 
     /// Brings what is reached to what files declare. What stayed as it was is not touched.
@@ -33,6 +35,7 @@ impl Brokers {
             if !stays {
                 tracing::info!(broker = name, "no file declares a further broker any more");
                 self.bridges.remove(name);
+                self.queues.remove(name);
             }
             stays
         });
@@ -42,7 +45,15 @@ impl Brokers {
             }
             known.insert(broker.name.clone(), broker.settings.clone());
             let opener = Declared { settings: broker.settings.clone(), environment: self.environment.clone() };
-            self.bridges.put(ByteString::from(broker.name.as_str()), Arc::new(opener));
+            let name = ByteString::from(broker.name.as_str());
+            self.bridges.put(name.clone(), Arc::new(opener));
+            match backbone::queues(&broker.settings, &self.environment) {
+                Some(Ok(queues)) => self.queues.put(name, queues),
+                Some(Err(error)) => {
+                    tracing::error!(broker = %name, %error, "the queues of a further broker cannot be used")
+                }
+                None => self.queues.remove(&name),
+            }
         }
     }
 }

@@ -26,12 +26,14 @@ use tidegate_backbone::bridge::Bridges;
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
 use tidegate_backbone::consume::{Consume, Owners};
+use tidegate_backbone::queues::QueueBrokers;
 use tidegate_backbone::request::MemberInfo;
 use tidegate_backbone::{Environment, Error, PartitionLog};
 use tidegate_schemas::limits::Limits;
 use tracing::{debug, info, warn};
 
 use crate::blocks::apps::Apps;
+use crate::blocks::bindings::Bindings;
 use crate::blocks::cluster::Cluster;
 use crate::blocks::pubsub::{self, PubSub};
 use crate::edge::guard::{Guard, complete};
@@ -41,7 +43,7 @@ use crate::edge::startup::Startup;
 use crate::lifecycle::Parts;
 use crate::memory;
 use crate::reload;
-use crate::sink::AddressPolicy;
+use crate::sink::{AddressPolicy, Outputs, Sinks};
 use crate::telemetry::traces::{self, ExportError, Exports, Traces};
 use crate::telemetry::{Metrics, logging};
 use tidegate_resources::config;
@@ -189,7 +191,8 @@ async fn assemble(
     let cluster = membership::join(&opened, here, &backbone).await?;
     let Opened { log, health, version, .. } = opened;
     let bridges = Bridges::new(log, &backbone);
-    let brokers = Brokers::new(Arc::clone(&bridges), &backbone);
+    let queues = QueueBrokers::default();
+    let brokers = Brokers::new(Arc::clone(&bridges), queues.clone(), &backbone);
     brokers.apply(&resources);
     let log: Arc<dyn PartitionLog> = bridges;
     let claims = Arc::clone(cluster.claims());
@@ -214,7 +217,10 @@ async fn assemble(
         publishes_in_flight: settings.limits.publishes_in_flight,
         request_sinks: settings.request_sinks,
     };
-    let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options, traces.clone());
+    let outputs = Outputs::new(queues.clone());
+    outputs.apply(&resources);
+    let sinks = Sinks::new(&delivery, outputs.clone());
+    let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options, sinks, traces.clone());
     if let Some(requests) = cluster.requests() {
         block.join(requests);
     }
@@ -222,8 +228,13 @@ async fn assemble(
     let whole = membership::apply(&block, &resources, settings.resources.as_deref()).await?;
     delivery.spawn(block.clone().deliver_all());
     // Deliveries are taken up when it is known where they go.
+    let bindings = Bindings::new(block.clone(), queues, claims.slots(), delivery.clone());
+    bindings.join(&cluster);
+    bindings.apply(&resources);
+    let reading = bindings.clone();
     let tenancy = Tenancy {
         consume: Arc::clone(&consume),
+        bindings: bindings.clone(),
         metrics: Arc::clone(&metrics),
         releasing: Mutex::default(),
         taken_over: Mutex::default(),
@@ -235,6 +246,8 @@ async fn assemble(
         let declared = apps.clone();
         let declare = move |resources: &Resources| {
             brokers.apply(resources);
+            outputs.apply(resources);
+            bindings.apply(resources);
             declared.apply(resources);
         };
         delivery.spawn(reload::watch(path, seen, !whole, block.clone(), declare, delivery.clone()));
@@ -250,6 +263,7 @@ async fn assemble(
         cluster: cluster.clone(),
         log_filter: settings.log_filter,
         pubsub: block,
+        bindings: reading,
         metrics: Arc::clone(&metrics),
         readiness: readiness.clone(),
         limits: Limits { batch_events: settings.limits.batch_events, ..Limits::default() },

@@ -1,7 +1,10 @@
 //! RabbitMQ.
 
+use std::sync::Arc;
+
+use tidegate_backbone::queues::Queues;
 use tidegate_backbone::{Environment, Error};
-use tidegate_rabbitmq::{Options, RabbitBroker, Tls};
+use tidegate_rabbitmq::{Options, RabbitBroker, RabbitQueues, Tls};
 use tidegate_resources::config::{self, Backbone, BackboneUrl};
 
 use super::backbone::{Opened, unfit};
@@ -10,6 +13,11 @@ pub(super) async fn open(backbone: &Backbone, environment: &Environment) -> Resu
     let broker = RabbitBroker::open(options(backbone)?, environment).await?;
     // The client library keeps to itself what the broker tells of its version.
     Ok(Opened::shared(broker, RabbitBroker::unreachable, None))
+}
+
+/// Its queues and exchanges, which are reached when they are first needed.
+pub(super) fn queues(backbone: &Backbone, environment: &Environment) -> Result<Arc<dyn Queues>, Error> {
+    Ok(Arc::new(RabbitQueues::new(options(backbone)?, environment)?))
 }
 
 fn options(backbone: &Backbone) -> Result<Options, Error> {

@@ -1,4 +1,4 @@
-//! Slots come and go: delivery is told, and the figures.
+//! Slots come and go: delivery is told, bindings are, and the figures.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,11 +9,13 @@ use tidegate_backbone::claim::Tenant;
 use tidegate_backbone::consume::Consume;
 use tidegate_backbone::slot::Journal;
 
+use crate::blocks::bindings::Bindings;
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]
 pub(super) struct Tenancy {
     pub(super) consume: Arc<Consume>,
+    pub(super) bindings: Bindings,
     pub(super) metrics: Arc<Metrics>,
     /// Slots that are being given up: their end is no loss.
     pub(super) releasing: Mutex<HashSet<u32>>,
@@ -26,6 +28,7 @@ impl Tenant for Tenancy {
         let taken_over = self.taken_over.lock().remove(&journal.slot());
         self.metrics.slot_changed(if taken_over { "taken-over" } else { "acquired" });
         self.releasing.lock().remove(&journal.slot());
+        self.bindings.acquired(journal.clone());
         self.consume.acquired(journal)
     }
 
@@ -36,7 +39,9 @@ impl Tenant for Tenancy {
     fn releasing(&self, slot: u32) -> BoxFuture<'_, ()> {
         self.metrics.slot_changed("released");
         self.releasing.lock().insert(slot);
-        self.consume.releasing(slot)
+        Box::pin(async move {
+            tokio::join!(self.consume.releasing(slot), self.bindings.releasing(slot));
+        })
     }
 
     fn lost(&self, slot: u32) {
@@ -44,5 +49,6 @@ impl Tenant for Tenancy {
             self.metrics.slot_changed("lost");
         }
         self.consume.lost(slot);
+        self.bindings.lost(slot);
     }
 }

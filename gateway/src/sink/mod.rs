@@ -1,4 +1,4 @@
-//! Calls sinks over HTTP: one attempt at a time, with every wait bounded, and an answer or a failure that says whether
+//! Calls sinks over HTTP, and sends to queues and exchanges of brokers ([`Outputs`]). Over HTTP: one attempt at a time, with every wait bounded, and an answer or a failure that says whether
 //! the sink can have seen the request.
 //!
 //! Redirects are never followed (CloudEvents web hooks 2.1 forbids it), proxies of the process environment are never used,
@@ -7,6 +7,7 @@
 mod address;
 mod connector;
 mod failure;
+mod output;
 mod request;
 mod target;
 mod trust;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 pub use address::{AddressPolicy, is_public};
 use connector::Connector;
 pub use failure::Failure;
+pub use output::{Outputs, Unsent};
 pub use request::{Attempt, webhook_id};
 pub(crate) use target::REQUEST_ORIGIN;
 pub use target::Target;
@@ -46,6 +48,22 @@ pub struct Route<'a> {
     pub policy: AddressPolicy,
     /// Whose certificates are believed, where not those that the machine believes.
     pub trust: Option<&'a Trust>,
+}
+
+/// What subscriptions deliver to that is not in this gateway.
+#[derive(Clone, Debug)]
+pub struct Sinks {
+    /// Web hooks.
+    pub http: Http,
+    /// Queues and exchanges.
+    pub outputs: Outputs,
+}
+
+impl Sinks {
+    /// Both, whose tasks are those of `environment`.
+    pub fn new(environment: &Environment, outputs: Outputs) -> Self {
+        Self { http: Http::new(Options::default(), environment), outputs }
+    }
 }
 
 /// What a sink answered.

@@ -1,4 +1,5 @@
-//! One other broker: opened when it can be reached, and again where its client has ended for good.
+//! One other broker: opened when a topic of it is attached for the first time and it can be reached, and again where its client
+//! has ended for good.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -118,6 +119,9 @@ pub(super) struct Far {
     attaching: tokio::sync::Mutex<()>,
     /// When it last did not answer, and what came instead.
     silent: Mutex<Option<(Instant, String)>>,
+    /// A topic of it was asked for. It is not opened before: what its user may do elsewhere on the broker, and what the adapter
+    /// creates there, is nobody's business until then.
+    wanted: CancellationToken,
     stop: CancellationToken,
     stopped: CancellationToken,
 }
@@ -130,13 +134,19 @@ impl Far {
         topics: Vec<(ByteString, ByteString)>,
         environment: &Environment,
     ) -> Arc<Self> {
-        let topics = topics.into_iter().map(|(topic, to)| (topic, Joined::new(to))).collect();
+        let topics: BTreeMap<ByteString, Joined> =
+            topics.into_iter().map(|(topic, to)| (topic, Joined::new(to))).collect();
+        let wanted = CancellationToken::new();
+        if !topics.is_empty() {
+            wanted.cancel();
+        }
         let far = Arc::new(Self {
             name,
             state: watch::Sender::new(State::Opening),
             topics: Mutex::new(topics),
             attaching: tokio::sync::Mutex::new(()),
             silent: Mutex::new(None),
+            wanted,
             stop: environment.stopping().child_token(),
             stopped: CancellationToken::new(),
         });
@@ -160,6 +170,10 @@ impl Far {
 
     async fn run(&self, opener: &dyn Opener) {
         let mut told = None;
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.wanted.cancelled() => {}
+        }
         loop {
             let opened = tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -288,6 +302,7 @@ impl Far {
     /// the first time is waited for, one that is away is not, and one that does not answer is once. Where nobody waits for the
     /// outcome, the topic is attached all the same as soon as that can be.
     pub(super) async fn attach(&self, topic: ByteString, to: ByteString) -> Result<u32> {
+        self.wanted.cancel();
         if !self.holds(&topic) {
             self.topics.lock().insert(topic.clone(), Joined::new(to.clone()));
         }

@@ -7,7 +7,7 @@
 //!
 //! | promise | by |
 //! |---|---|
-//! | another broker that is away delays nothing else | it is opened by a task of its own, and asked nothing while it says that it cannot be reached, nor for a while after it did not answer about a topic |
+//! | another broker that is away delays nothing else | it is opened by a task of its own when a topic of it is first attached, and asked nothing while it says that it cannot be reached, nor for a while after it did not answer about a topic |
 //! | a topic of another broker is never taken for one of the backbone's | its name leads there from the moment that it is to be attached, whether or not that broker can be reached |
 //! | an outage ends by itself | what fails meanwhile is [`ErrorKind::Unavailable`]; a client that has ended for good is opened anew |
 

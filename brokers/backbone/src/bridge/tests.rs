@@ -176,14 +176,13 @@ async fn another_broker_takes_over_a_name_with_its_topics() {
 }
 
 /// Topics `t0` to `t4` on the other broker, whose client is open and answers nothing.
-async fn mute(far: &MemoryBroker, door: &Door) -> Vec<String> {
+async fn mute(far: &MemoryBroker, door: &Door, bridges: &Bridges) -> Vec<String> {
     let names: Vec<String> = (0..5).map(|n| format!("t{n}")).collect();
     for name in &names {
         far.client().create(LogSpec::topic(name.as_str(), 1)).await.unwrap();
     }
-    let open =
-        async || door.last.lock().as_ref().map(drop).ok_or_else(|| Error::new(ErrorKind::Unavailable, "not open"));
-    patiently(open).await;
+    // It is opened for its first topic.
+    patiently(|| bridges.attach_on("far", "orders", "orders")).await;
     door.client().connect(Link::Stalled);
     names
 }
@@ -195,7 +194,7 @@ fn first_of(topic: &str) -> LogId {
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_answers_nothing_is_waited_for_once_and_not_for_each_topic() {
     let (home, far, door, bridges) = bridged().await;
-    let names = mute(&far, &door).await;
+    let names = mute(&far, &door, &bridges).await;
     let began = Instant::now();
     for name in &names {
         let silent = bridges.attach_on("far", name, name).await.unwrap_err();
@@ -231,7 +230,7 @@ async fn the_catalogue_waits_for_no_further_broker() {
     let door = Door::of(&far);
     let bridges = Bridges::new(home.client(), &environment);
     bridges.put("far".into(), Arc::clone(&door) as _);
-    mute(&far, &door).await;
+    mute(&far, &door, &bridges).await;
     let began = Instant::now();
     let catalogue = Catalogue::open(Arc::clone(&bridges) as _, Arc::new(journal), &environment).await.unwrap();
     assert_eq!(catalogue.view().topics.len(), names.len());
@@ -250,7 +249,7 @@ async fn the_catalogue_waits_for_no_further_broker() {
 #[tokio::test(start_paused = true)]
 async fn what_is_let_go_of_while_it_is_attached_is_not_attached_afterwards() {
     let (_home, far, door, bridges) = bridged().await;
-    mute(&far, &door).await;
+    mute(&far, &door, &bridges).await;
     let attaching = bridges.attach_on("far", "t0", "t0");
     let letting_go = async {
         tokio::time::sleep(BRIDGE_INTERVAL / 4).await;
@@ -261,4 +260,16 @@ async fn what_is_let_go_of_while_it_is_attached_is_not_attached_afterwards() {
     assert!(attached.unwrap_err().to_string().contains("let go of"));
     // In memory letting go of a topic is its deletion, so that this shows that the client was told.
     assert!(!far.ids().contains(&first_of("t0")) && far.ids().contains(&first_of("t1")), "{:?}", far.ids());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_of_which_no_topic_is_attached_is_not_opened() {
+    let (_home, _far, door, bridges) = bridged().await;
+    tokio::time::sleep(BRIDGE_INTERVAL * 10).await;
+    assert_eq!(door.opened.load(Ordering::SeqCst), 0, "what it is used for may have nothing to do with its logs");
+    bridges.attach_on("far", "orders", "orders").await.unwrap();
+    assert_eq!(door.opened.load(Ordering::SeqCst), 1);
+    bridges.remove("far");
+    bridges.put("far".into(), Arc::clone(&door) as _);
+    bridges.close().await;
 }

@@ -97,7 +97,7 @@ impl Consent {
         // Topics are not asked; what they are sent has its own way.
         let Sink::Http(http) = target.sink() else { return Asked::Granted(Rate::Unlimited) };
         let headers = target.write_question(handshake);
-        let answer = self.block.0.sinks.ask(target.route(http.uri()), headers, subscription.spec.timeout).await;
+        let answer = self.block.0.sinks.http.ask(target.route(http.uri()), headers, subscription.spec.timeout).await;
         match answer {
             Ok(answer) => judged(handshake, &answer),
             Err(Failure::Unreachable(detail) | Failure::NoAnswer(detail)) => {

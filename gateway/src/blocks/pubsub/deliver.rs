@@ -134,7 +134,7 @@ impl Caller {
                         headers.insert(reply::PREFER.0, reply::PREFER.1);
                     }
                     let (sinks, timeout) = (&self.block.0.sinks, subscription.spec.timeout);
-                    let outcome = sinks.deliver(target.route(http.uri()), headers, body, timeout).await;
+                    let outcome = sinks.http.deliver(target.route(http.uri()), headers, body, timeout).await;
                     let judged = self.judge(&target, &outcome);
                     match outcome {
                         Ok(answer) if takes_reply => self.take_reply(&uid, &delivery, &answer, judged).await,
@@ -142,6 +142,7 @@ impl Caller {
                     }
                 }
                 Sink::Topic(topic) => self.forward(topic, &delivery).await,
+                Sink::Binding(name) => self.send(name, &delivery).await,
             },
             // Another gateway may have the file, and this one get it; nobody's backlog is stopped for it.
             Err(reason) if self.block.is_shared() && subscription.spec.request.needs_its_file() => {
@@ -222,6 +223,24 @@ impl Caller {
                 (Meaning::Verdict(refusal.verdict()), Attempt { detail, ..Attempt::default() })
             }
         }
+    }
+
+    /// Sends the event to a queue or an exchange, one hop older, since it may come back from there.
+    async fn send(&self, binding: &str, delivery: &Delivery) -> (Meaning, Attempt) {
+        let event = match hops::advance(delivery.event().as_ref().clone()) {
+            Ok(event) => event,
+            Err(error) => return (Meaning::Loop, Attempt { detail: error.to_string(), ..Attempt::default() }),
+        };
+        let (outputs, timeout) = (&self.block.0.sinks.outputs, delivery.subscription().spec.timeout);
+        let (verdict, detail) = match tokio::time::timeout(timeout, outputs.send(binding, event)).await {
+            Ok(Ok(())) => (Verdict::Done, String::new()),
+            Ok(Err(unsent)) => (unsent.verdict(), unsent.to_string()),
+            // It may have it all the same, as a sink that gave no answer.
+            Err(_) => {
+                (Verdict::Retry(RetryHint::default()), format!("the broker has confirmed nothing within {timeout:?}"))
+            }
+        };
+        (Meaning::Verdict(verdict), Attempt { detail, ..Attempt::default() })
     }
 
     /// Takes the reply of an answer, if it holds one. An invalid one is told and changes nothing: the sink has handled the

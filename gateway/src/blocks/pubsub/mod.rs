@@ -27,7 +27,7 @@ use tidegate_routing::TopicName;
 use tidegate_schemas::Event;
 use tracing::info;
 
-use crate::sink;
+use crate::sink::{self, Sinks};
 use crate::telemetry::traces::{self, Traces};
 
 pub use error::PublishError;
@@ -49,7 +49,7 @@ struct Inner {
     consume: Arc<Consume>,
     publisher: Publisher,
     flights: Flights,
-    sinks: sink::Http,
+    sinks: Sinks,
     traces: Traces,
     /// Where the subscriptions of files deliver to, by name: with what came from the process environment, which the
     /// catalogue does not keep.
@@ -72,10 +72,10 @@ impl PubSub {
         consume: Arc<Consume>,
         environment: Environment,
         options: Options,
+        sinks: Sinks,
         traces: Traces,
     ) -> Self {
         let publisher = Publisher::new(Arc::clone(&log), Arc::clone(consume.catalogue()));
-        let sinks = sink::Http::new(sink::Options::default(), &environment);
         let targets = Mutex::new(HashMap::new());
         let flights = Flights::new(options.publishes_in_flight);
         let (waiters, elsewhere) = (reply::Waiters::default(), reply::Elsewhere::default());

@@ -24,6 +24,9 @@ pub enum Client {
     /// List, show, create, delete, pause and resume subscriptions
     #[command(subcommand)]
     Subscriptions(Subscriptions),
+    /// List and show bindings to queues and exchanges, and resume those that stand still
+    #[command(subcommand)]
+    Bindings(Bindings),
     /// Look at what could not be delivered, send it again, or drop it
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -387,6 +390,23 @@ pub enum Subscriptions {
         /// What becomes of the event that a key stands at
         #[arg(long, value_parser = ["retry", "dead-letter", "drop"])]
         head: Option<String>,
+    },
+}
+
+/// What is done with bindings.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Bindings {
+    /// List all bindings and how they are doing
+    List,
+    /// Show one binding
+    Show {
+        /// The binding
+        name: String,
+    },
+    /// Read again from where an input stands still
+    Resume {
+        /// The binding
+        name: String,
     },
 }
 

@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 
 pub use client::{
-    Apply, Apps, Bench, Client, Cluster, ClusterArguments, Contexts, DeadLetters, Doctor, LogLevel, Publish,
+    Apply, Apps, Bench, Bindings, Client, Cluster, ClusterArguments, Contexts, DeadLetters, Doctor, LogLevel, Publish,
     RedriveLetters, Subscriptions, Tail, Topics,
 };
 pub(crate) use client::{Plan, TopicSettings, Why};

@@ -6,6 +6,7 @@
 mod api;
 mod apply;
 mod bench;
+mod bindings;
 mod cluster;
 mod console;
 mod contexts;
@@ -135,6 +136,7 @@ async fn execute(command: &Command, globals: &Globals, mut console: Console, env
         Command::Plan(arguments) => plan::run(&mut context, arguments).await,
         Command::Topics(command) => topics::run(&mut context, command).await,
         Command::Subscriptions(command) => subscriptions::run(&mut context, command).await,
+        Command::Bindings(command) => bindings::run(&mut context, command).await,
         Command::DeadLetters(command) => dead_letters::run(&mut context, command).await,
         Command::Apply(arguments) => apply::run(&mut context, arguments).await,
         Command::LogLevel(arguments) => log_level::run(&mut context, arguments).await,

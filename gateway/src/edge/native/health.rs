@@ -161,6 +161,10 @@ pub(super) async fn metrics(State(api): State<Shared>) -> Response {
         standings.push((&*subscription.spec.name, standing));
     }
     api.metrics.subscriptions_stand(standings);
+    let inputs = api.bindings.standings();
+    api.metrics.bindings_stand(
+        inputs.iter().map(|(name, (state, counts))| (name.as_str(), state.name() == "running", counts.by_outcome())),
+    );
     api.metrics.memory(&api.environment.memory);
     let reachable = api.readiness.health().unreachable().is_none();
     api.metrics.cluster(reachable, api.cluster.size(), api.cluster.owned_here(), api.cluster.faults().len());

@@ -2,6 +2,7 @@
 
 mod accept;
 mod apply;
+mod bindings;
 mod body;
 mod change;
 mod cluster;
@@ -34,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::blocks::apps::Apps;
+use crate::blocks::bindings::Bindings;
 use crate::blocks::cluster::Cluster;
 use crate::blocks::pubsub::PubSub;
 use crate::telemetry::Metrics;
@@ -50,6 +52,8 @@ pub struct Api {
     pub traces: Traces,
     /// Publish and subscribe.
     pub pubsub: PubSub,
+    /// Queues and exchanges of brokers.
+    pub bindings: Bindings,
     /// Which applications are declared.
     pub apps: Apps,
     /// What this process runs on.
@@ -97,6 +101,9 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(subscriptions::show, subscriptions::write::replace, subscriptions::write::delete))
         .routes(routes!(subscriptions::pause))
         .routes(routes!(subscriptions::resume))
+        .routes(routes!(bindings::list))
+        .routes(routes!(bindings::show))
+        .routes(routes!(bindings::resume))
         .routes(routes!(dead_letters::list, dead_letters::drop_some))
         .routes(routes!(dead_letters::redrive::redrive))
         .routes(routes!(passports::show))

@@ -47,6 +47,7 @@ codes! {
     NotFound = "not-found", NOT_FOUND, "There is nothing at this path.";
     TopicNotFound = "topic-not-found", NOT_FOUND, "There is no such topic.";
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "There is no such subscription.";
+    BindingNotFound = "binding-not-found", NOT_FOUND, "There is no such binding.";
     AppNotFound = "app-not-found", NOT_FOUND, "There is no such app.";
     StoreNotFound = "store-not-found", NOT_FOUND, "There is no such state store.";
     KeyNotFound = "key-not-found", NOT_FOUND, "The store holds no such key.";

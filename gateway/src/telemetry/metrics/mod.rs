@@ -72,6 +72,17 @@ struct DeliveryLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BindingLabels {
+    binding: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MessageLabels {
+    binding: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ChangeLabels {
     change: &'static str,
 }
@@ -107,6 +118,8 @@ pub struct Metrics {
     subscription_active: Family<SubscriptionLabels, Gauge>,
     subscription_lag_events: Family<SubscriptionLabels, Gauge>,
     oldest_undelivered_seconds: Family<SubscriptionLabels, Gauge>,
+    binding_messages: Family<MessageLabels, Counter>,
+    binding_running: Family<BindingLabels, Gauge>,
     memory_bytes: Family<AccountLabels, Gauge>,
     memory_limit_bytes: Gauge,
     memory_refused: Family<AccountLabels, Counter>,
@@ -191,6 +204,8 @@ impl Metrics {
             subscription_active: Family::default(),
             subscription_lag_events: Family::default(),
             oldest_undelivered_seconds: Family::default(),
+            binding_messages: Family::default(),
+            binding_running: Family::default(),
             memory_bytes: Family::default(),
             memory_limit_bytes: Gauge::default(),
             memory_refused: Family::default(),
@@ -234,6 +249,8 @@ impl Metrics {
         add(registry, names::SUBSCRIPTION_ACTIVE, self.subscription_active.clone());
         add(registry, names::SUBSCRIPTION_LAG_EVENTS, self.subscription_lag_events.clone());
         add(registry, names::OLDEST_UNDELIVERED_SECONDS, self.oldest_undelivered_seconds.clone());
+        add(registry, names::BINDING_MESSAGES, self.binding_messages.clone());
+        add(registry, names::BINDING_RUNNING, self.binding_running.clone());
         add(registry, names::MEMORY_BYTES, self.memory_bytes.clone());
         add(registry, names::MEMORY_LIMIT_BYTES, self.memory_limit_bytes.clone());
         add(registry, names::MEMORY_REFUSED, self.memory_refused.clone());
@@ -335,6 +352,20 @@ impl Metrics {
     pub fn events_trimmed(&self, subscription: &str, events: u64) {
         let labels = SubscriptionLabels { subscription: self.subscription(subscription) };
         self.events_trimmed.get_or_create(&labels).inc_by(events);
+    }
+
+    /// How every input binding stands that is read here, and what it has done since it began. Files bound how many there are.
+    pub fn bindings_stand<'a>(&self, standings: impl IntoIterator<Item = (&'a str, bool, [(&'static str, u64); 3])>) {
+        self.binding_running.clear();
+        self.binding_messages.clear();
+        for (binding, runs, outcomes) in standings {
+            self.binding_running.get_or_create(&BindingLabels { binding: binding.to_owned() }).set(i64::from(runs));
+            for (outcome, count) in outcomes {
+                // The binding counts; this is where it is shown.
+                let labels = MessageLabels { binding: binding.to_owned(), outcome };
+                self.binding_messages.get_or_create(&labels).inner().store(count, Ordering::Relaxed);
+            }
+        }
     }
 
     /// How the budget of memory stands.

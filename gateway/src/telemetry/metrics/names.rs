@@ -81,6 +81,8 @@ figures! {
     SUBSCRIPTION_ACTIVE = "tidegate_subscription_active", Gauge, ["subscription"], "Whether deliveries go out: 1, or 0 where it is paused or its sink cannot be reached";
     SUBSCRIPTION_LAG_EVENTS = "tidegate_subscription_lag_events", Gauge, ["subscription"], "Events from the oldest that is not settled to the end of its topics";
     OLDEST_UNDELIVERED_SECONDS = "tidegate_oldest_undelivered_seconds", Gauge, ["subscription"], "Age of the oldest event that is not settled; 0 where all are";
+    BINDING_MESSAGES = "tidegate_binding_messages", Counter, ["binding", "outcome"], "Messages that this gateway read from queues: taken, because they became events; rejected; and redelivered, those among them that were given before";
+    BINDING_RUNNING = "tidegate_binding_running", Gauge, ["binding"], "Whether the queue of an input binding that this gateway owns is read: 1, or 0 where it waits or is paused";
     MEMORY_BYTES = "tidegate_memory_bytes", Gauge, ["account"], "Memory that is held, by account of the budget";
     MEMORY_LIMIT_BYTES = "tidegate_memory_limit_bytes", Gauge, [], "The budget of memory";
     MEMORY_REFUSED = "tidegate_memory_refused", Counter, ["account"], "Refusals for want of memory, by account of the budget";

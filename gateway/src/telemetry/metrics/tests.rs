@@ -26,6 +26,7 @@ fn observed() -> Arc<Metrics> {
     metrics.duplicate_dropped();
     metrics.events_trimmed("large-orders", 2);
     metrics.subscriptions_stand([("large-orders", Standing { active: true, queued: 3, ..Standing::default() })]);
+    metrics.bindings_stand([("orders-in", true, [("taken", 3), ("redelivered", 1), ("rejected", 0)])]);
     metrics.memory(&Budget::new(1_600));
     metrics.flights(1, 2);
     metrics.cluster(true, 3, 6, 1);

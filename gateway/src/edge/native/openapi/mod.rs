@@ -31,6 +31,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Events", "Publish events and read them back."),
     ("Topics", "Named, partitioned, durable, append-only logs of events."),
     ("Subscriptions", "Which events go where: the CloudEvents Subscriptions API."),
+    ("Bindings", "Queues and exchanges of brokers as sinks and as sources."),
     ("Dead letters", "Events that could not be delivered, with what happened to them."),
     ("Operation", "How the gateway does, and what it offers."),
 ];
