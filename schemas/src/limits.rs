@@ -556,6 +556,8 @@ pub const RABBITMQ_PREFETCH: u16 = 1_024;
 pub const RABBITMQ_PREFETCH_MIN: u16 = 16;
 /// Silence after which a reader of RabbitMQ asks whether there is more than it was given.
 pub const RABBITMQ_QUIET: Duration = Duration::from_secs(5);
+/// Readers of RabbitMQ that each ask after that silence; where there are more, they ask more seldom in proportion.
+pub const RABBITMQ_QUIET_READERS: usize = 64;
 /// How long a log on RabbitMQ is taken for one that was never trimmed, before it is looked again.
 pub const RABBITMQ_MARK_AGE: Duration = Duration::from_secs(2);
 /// How long the first gateway of a namespace rests after it has created the list of logs: RabbitMQ writes down half a second

@@ -21,3 +21,12 @@ pub fn number_from_environment(name: &str, default: u64) -> u64 {
         Err(_) => default,
     }
 }
+
+/// Whether long faults, and those that need much of the machine, are wanted (`TIDEGATE_FAULTS=all`); says so where they are not.
+pub fn long_faults(what: &str) -> bool {
+    let wanted = std::env::var("TIDEGATE_FAULTS").is_ok_and(|faults| faults == "all");
+    if !wanted {
+        println!("left out without TIDEGATE_FAULTS=all: {what}");
+    }
+    wanted
+}

@@ -27,7 +27,7 @@ use crate::recent::{Recent, Seen};
 use crate::record::{appended_at, decode, encode};
 use crate::registry::Registry;
 use crate::stream::tls;
-use crate::tail::{RabbitTail, Source, hash};
+use crate::tail::{RabbitTail, Readers, Source, hash};
 use crate::watch::Watches;
 
 /// RabbitMQ, over one connection for records that are written, one for those that are read, one for questions, and one for lanes.
@@ -53,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) marks: Marks,
     pub(crate) recent: Recent,
     pub(crate) watches: Watches,
+    pub(crate) readers: Readers,
     pub(crate) names: Names,
     /// Topics of others: the name here, and the stream of each partition.
     attached: RwLock<HashMap<String, Attached>>,
@@ -176,6 +177,7 @@ impl RabbitBroker {
             sizes: Sizes::default(),
             recent: Recent::default(),
             watches: Watches::default(),
+            readers: Readers::default(),
             names,
             attached: RwLock::default(),
             settings,
@@ -339,7 +341,11 @@ impl Shared {
         }
         self.registry.create(&spec).await?;
         let streams: Vec<String> = spec.logs().iter().map(|id| self.names.stream(id)).collect();
-        let declaring: Vec<_> = streams.iter().map(|stream| self.asker.declare(stream, settings)).collect();
+        let declare = async |stream: &String| {
+            self.asker.declare(stream, settings).await?;
+            self.asker.settled(stream).await
+        };
+        let declaring: Vec<_> = streams.iter().map(declare).collect();
         stream::iter(declaring).buffer_unordered(QUESTIONS_AT_ONCE).try_collect::<()>().await
     }
 

@@ -361,6 +361,13 @@ impl Asker {
         .await
     }
 
+    /// Waits until a stream that was declared can be written to. Where somebody else is creating it, the broker takes it for there
+    /// before the coordinator of streams knows it, and ends the connection of whoever writes to it then, with all that was
+    /// on its way.
+    pub(crate) async fn settled(&self, stream: &str) -> Result<()> {
+        self.read(stream, Start::First, 1).await.map(|_| ())
+    }
+
     /// Deletes a stream; one that is not there is no error.
     pub(crate) async fn delete(&self, stream: &str) -> Result<()> {
         let deleted = self

@@ -141,7 +141,8 @@ pub(crate) fn from_connect(address: &str, user: &str, error: lapin::Error) -> Er
         Some((ACCESS_REFUSED, _)) => (
             ErrorKind::Denied,
             format!(
-                "the broker does not take user {user:?} with its password; check both, and that the user may come from here"
+                "the broker does not take the credentials, user {user:?} with its password; check both, and that the user may \
+                 come from here"
             ),
         ),
         Some((NOT_ALLOWED, _)) => (

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -73,6 +74,18 @@ impl Session {
     }
 }
 
+/// How many readers there are.
+#[derive(Debug, Default)]
+pub(crate) struct Readers(AtomicUsize);
+
+impl Readers {
+    /// Silence after which a reader asks. Where there are many, each asks seldom: together they cost the broker the same.
+    fn quiet(&self) -> Duration {
+        let times = self.0.load(Ordering::Relaxed).div_ceil(limits::RABBITMQ_QUIET_READERS).max(1);
+        limits::RABBITMQ_QUIET * u32::try_from(times).unwrap_or(u32::MAX)
+    }
+}
+
 /// See the module.
 pub(crate) struct RabbitTail {
     shared: Arc<Shared>,
@@ -98,7 +111,9 @@ impl RabbitTail {
     /// Begins to follow; an error where the position was trimmed or the log is not there.
     pub(crate) async fn open(shared: Arc<Shared>, source: Source, from: Position) -> Result<Self> {
         let session = begin(Arc::clone(&shared), source.clone(), from, None, false).await?;
-        Ok(Self { session: Some(session), sessions: 1, ..Self::behind(shared, source, from, Vec::new()) })
+        let mut tail = Self::behind(shared, source, from, Vec::new());
+        (tail.session, tail.sessions) = (Some(session), 1);
+        Ok(tail)
     }
 
     /// The same, where the records from that position on were just read. It begins to follow when more is asked for, at the last
@@ -112,6 +127,7 @@ impl RabbitTail {
             (stored, 0)
         };
         let buffer = records.into_iter().map(&mut never_back).collect();
+        shared.readers.0.fetch_add(1, Ordering::Relaxed);
         Self {
             shared,
             source,
@@ -271,7 +287,7 @@ impl RabbitTail {
             return Ok(());
         };
         let generation = session.generation;
-        let quiet = session.heard + limits::RABBITMQ_QUIET;
+        let quiet = session.heard + self.shared.readers.quiet();
         let gone = async {
             let gone = |state: &State| state.closed || state.open.as_ref().is_none_or(|it| it.generation != generation);
             drop(state.wait_for(gone).await);
@@ -296,6 +312,12 @@ impl RabbitTail {
                 Ok(())
             }
         }
+    }
+}
+
+impl Drop for RabbitTail {
+    fn drop(&mut self) {
+        self.shared.readers.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

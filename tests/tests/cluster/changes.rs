@@ -1,10 +1,10 @@
 //! What one gateway changes takes effect on all of them.
 
 use http::Method;
-use tidegate_conformance::Broker;
 use tidegate_tests::client::{Client, Outgoing};
-use tidegate_tests::cluster::{Member, settled, until};
+use tidegate_tests::cluster::{Member, broker, settled, until};
 use tidegate_tests::home::Home;
+use tidegate_tests::machine::long_faults;
 use tidegate_tests::sink::{Reply, Sink};
 use tidegate_tests::subscriptions::Subscription;
 
@@ -24,9 +24,8 @@ async fn status(client: &Client, path: &str) -> u16 {
     client.get(path).await.unwrap().status
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscription_of_one_gateway_works_from_all() {
-    let Some(broker) = Broker::start("nats").await else { return };
+async fn a_subscription_works_from_all(name: &str) {
+    let Some(broker) = broker(name).await else { return };
     let sink = Sink::start(|delivery| Reply::Status(if delivery.id.starts_with("bad") { 400 } else { 204 })).await;
     let (one, two) = (Member::start(&broker).await, Member::start(&broker).await);
     settled(&[&one, &two]).await;
@@ -79,9 +78,8 @@ async fn a_subscription_of_one_gateway_works_from_all() {
     until("that it is gone", async || status(one.client(), "/subscriptions/shared").await == 404).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_speaks_for_the_files_of_its_own_folder_only() {
-    let Some(broker) = Broker::start("nats").await else { return };
+async fn each_speaks_for_its_own_files(name: &str) {
+    let Some(broker) = broker(name).await else { return };
     let sink = Sink::accepting().await;
     let (a, b) = (Home::new(), Home::new());
     let yaml = |name: &str, topic: &str| {
@@ -122,10 +120,9 @@ async fn a_gateway_speaks_for_the_files_of_its_own_folder_only() {
 }
 
 /// The reply is given to whoever delivers the event, and is waited for where the request was published.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_on_a_topic_is_answered_whichever_gateway_delivers_it() {
+async fn a_request_is_answered(name: &str) {
     const KEYS: usize = 12;
-    let Some(broker) = Broker::start("nats").await else { return };
+    let Some(broker) = broker(name).await else { return };
     let sink = Sink::start(|delivery| {
         let text = |text: &str| text.to_owned();
         let id = format!("to-{}", delivery.id);
@@ -171,4 +168,40 @@ async fn a_request_on_a_topic_is_answered_whichever_gateway_delivers_it() {
     }
     let deliveries = sink.deliveries();
     assert!(deliveries.iter().all(|delivery| delivery.headers.contains_key("prefer")), "each is asked for a reply");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_of_one_gateway_works_from_all() {
+    a_subscription_works_from_all("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_of_one_gateway_works_from_all_on_rabbitmq() {
+    if long_faults("changes on rabbitmq") {
+        a_subscription_works_from_all("rabbitmq").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_speaks_for_the_files_of_its_own_folder_only() {
+    each_speaks_for_its_own_files("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_speaks_for_the_files_of_its_own_folder_only_on_rabbitmq() {
+    if long_faults("changes on rabbitmq") {
+        each_speaks_for_its_own_files("rabbitmq").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_on_a_topic_is_answered_whichever_gateway_delivers_it() {
+    a_request_is_answered("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_on_a_topic_is_answered_whichever_gateway_delivers_it_on_rabbitmq() {
+    if long_faults("changes on rabbitmq") {
+        a_request_is_answered("rabbitmq").await;
+    }
 }

@@ -1,8 +1,8 @@
 //! Several gateways on one broker: who owns what, and what becomes of events when one of them dies, stands still, leaves, or
 //! when the broker goes away. No time is asserted; how long things took is printed.
 //!
-//! Every case runs on NATS. Those of `takeover` run on Kafka too where this machine has it and the
-//! gateway was built for it; on RabbitMQ with `TIDEGATE_TAKEOVER_RABBITMQ=1`, by itself.
+//! Every case runs on NATS. Some run on Kafka and RabbitMQ too, where this machine has them and the gateway was built for them;
+//! the others run there with `TIDEGATE_FAULTS=all`.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use tidegate_conformance::Broker;
 use tidegate_tests::client::Client;
-use tidegate_tests::cluster::{Member, acknowledged, figure, order, settled, shown, until};
+use tidegate_tests::cluster::{Member, acknowledged, broker, figure, order, settled, shown, until};
 use tidegate_tests::gateway::Options;
 use tidegate_tests::home::Home;
 use tidegate_tests::load::Load;
-use tidegate_tests::machine::not_had;
+use tidegate_tests::machine::{long_faults, not_had};
 use tidegate_tests::sink::Sink;
 
 use super::{PRODUCERS, TOPIC, subscription};
@@ -16,9 +15,8 @@ use super::{PRODUCERS, TOPIC, subscription};
 /// How long the broker is away: far beyond every lease.
 const OUTAGE: Duration = Duration::from_secs(10);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_was_away_moves_nothing_and_loses_nothing() {
-    let Some(broker) = Broker::start("nats").await else { return };
+async fn a_broker_is_away(name: &str) {
+    let Some(broker) = broker(name).await else { return };
     if !broker.is_ours() {
         not_had("an outage of the broker", "the environment gives the broker");
         return;
@@ -37,7 +35,7 @@ async fn a_broker_that_was_away_moves_nothing_and_loses_nothing() {
         let answer = one.client().get("/readyz").await.unwrap();
         answer.status == 503 && answer.expect_problem(&[503]) == "unavailable"
     });
-    println!("a gateway is not ready {:?} after its broker went away", took.await);
+    println!("{name}: a gateway is not ready {:?} after its broker went away", took.await);
     let document = shown(one.client()).await;
     assert_eq!(document["backbone"]["reachable"], false, "{document:#}");
     assert_eq!(one.client().get("/livez").await.unwrap().status, 200);
@@ -53,7 +51,7 @@ async fn a_broker_that_was_away_moves_nothing_and_loses_nothing() {
         one.client().get("/readyz").await.unwrap().status == 200
             && two.client().get("/readyz").await.unwrap().status == 200
     });
-    println!("both are ready {:?} after the broker was back", took.await);
+    println!("{name}: both are ready {:?} after the broker was back", took.await);
     let (after, _) = settled(&[&one, &two]).await;
     assert_eq!(before, after, "slots moved, though both owners lived");
     let seen = sink.deliveries().len();
@@ -66,12 +64,23 @@ async fn a_broker_that_was_away_moves_nothing_and_loses_nothing() {
     assert!(order.early.is_empty(), "out of order: {order:?}");
 }
 
-/// What is killed for not being alive would never see its broker come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_waits_for_its_broker_lives_and_says_what_it_waits_for() {
+async fn a_broker_that_was_away_moves_nothing_and_loses_nothing() {
+    a_broker_is_away("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_was_away_moves_nothing_and_loses_nothing_on_rabbitmq() {
+    if long_faults("rabbitmq is away") {
+        a_broker_is_away("rabbitmq").await;
+    }
+}
+
+/// What is killed for not being alive would never see its broker come.
+async fn a_gateway_waits_for_its_broker(name: &str) {
     /// Lines that a person reads at the start, whatever the number of slots.
     const LINES: usize = 8;
-    let Some(broker) = Broker::start("nats").await else { return };
+    let Some(broker) = broker(name).await else { return };
     if !broker.is_ours() {
         not_had("an outage of the broker", "the environment gives the broker");
         return;
@@ -92,7 +101,7 @@ async fn a_gateway_that_waits_for_its_broker_lives_and_says_what_it_waits_for() 
         assert_eq!(client.get("/livez").await.unwrap().status, 200, "it lives");
         let answer = client.get("/readyz").await.unwrap();
         assert_eq!(answer.expect_problem(&[503]), "unavailable");
-        String::from_utf8_lossy(&answer.body).contains("waits for the broker at nats://")
+        String::from_utf8_lossy(&answer.body).contains(&format!("waits for the broker at {}", broker.url()))
     })
     .await;
     assert_eq!(client.get("/topics").await.unwrap().expect_problem(&[503]), "unavailable");
@@ -105,4 +114,16 @@ async fn a_gateway_that_waits_for_its_broker_lives_and_says_what_it_waits_for() 
     let text = member.gateway.stderr();
     let lines = text.lines().filter(|line| line.contains(" INFO ")).count();
     assert!((3..=LINES).contains(&lines), "{lines} lines:\n{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_waits_for_its_broker_lives_and_says_what_it_waits_for() {
+    a_gateway_waits_for_its_broker("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_waits_for_its_broker_lives_and_says_what_it_waits_for_on_rabbitmq() {
+    if long_faults("a gateway waits for rabbitmq") {
+        a_gateway_waits_for_its_broker("rabbitmq").await;
+    }
 }

@@ -10,14 +10,12 @@ use super::subscribed;
 /// Cuts the connections through it in one way.
 type Fault = fn(&Proxy);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_is_cut_off_has_no_effect_any_more() {
-    // Kafka tells its clients one address for all of them, so that no gateway can be cut off there alone.
-    let Some(broker) = broker("nats").await.filter(Broker::is_ours) else { return };
+async fn cut_off(name: &str, scheme: &str) {
+    let Some(broker) = broker(name).await.filter(Broker::is_ours) else { return };
     let proxy = Proxy::start().await;
     proxy.forward_to(broker.addresses()[0].parse().unwrap());
     let (sink, home, load) = subscribed(8).await;
-    let options = Options { backbone: Some(format!("nats://{}", proxy.address())), ..Options::default() };
+    let options = Options { backbone: Some(format!("{scheme}://{}", proxy.address())), ..Options::default() };
     let gateway = home.start_with(options).await.unwrap_or_else(|refused| panic!("{refused}"));
     let (one, two) = (Member { home, gateway }, Member::start(&broker).await);
     settled(&[&one, &two]).await;
@@ -35,14 +33,14 @@ async fn a_gateway_that_is_cut_off_has_no_effect_any_more() {
         let (lost_before, seen) = (lost().await, sink.deliveries().len());
         fault(&proxy);
         let (between, took) = settled(&[&two]).await;
-        println!("{what}: the slots of a gateway that is cut off are owned by the other after {took:?}");
+        println!("{name}, {what}: the slots of a gateway that is cut off are owned by the other after {took:?}");
         sink.wait_until("deliveries by the other", |deliveries| deliveries.len() > seen + 50).await;
         let took = until("that it says so", async || one.client().get("/readyz").await.unwrap().status == 503).await;
-        println!("{what}: /readyz says so {took:?} later");
+        println!("{name}, {what}: /readyz says so {took:?} later");
         assert_eq!(two.client().get("/readyz").await.unwrap().status, 200, "{what}: the other one is not cut off");
         proxy.heal();
         let (after, took) = settled(&[&one, &two]).await;
-        println!("{what}: both share the slots {took:?} after it is mended");
+        println!("{name}, {what}: both share the slots {took:?} after it is mended");
         // It was told, so that there was something to reject.
         assert!(lost().await > lost_before, "{what}: it lost nothing");
         for (slot, (_, epoch)) in &between {
@@ -55,4 +53,11 @@ async fn a_gateway_that_is_cut_off_has_no_effect_any_more() {
     println!("{} acknowledged, {} delivered, {} repeats", counts.acknowledged, order.distinct, order.repeats);
     assert!(order.early.is_empty(), "out of order: {order:?}");
     drop(one);
+}
+
+// Kafka tells its clients one address for all of them, so that no gateway can be cut off there alone.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_cut_off_has_no_effect_any_more() {
+    cut_off("nats", "nats").await;
 }

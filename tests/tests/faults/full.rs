@@ -3,11 +3,11 @@
 use tidegate_conformance::{Act, Broker};
 use tidegate_tests::client::{Client, Outgoing};
 use tidegate_tests::cluster::{Member, acknowledged, is_built_in, order, settled, until};
-use tidegate_tests::machine::not_had;
+use tidegate_tests::machine::{long_faults, not_had};
 use tidegate_tests::mount::SmallDisk;
 
 use super::bare::Bare;
-use super::{long_faults, subscribed};
+use super::subscribed;
 
 /// Left free on the disk when it is filled: what a few hundred events take.
 const LEFT_BYTES: u64 = 200_000;

@@ -86,3 +86,13 @@ async fn without_a_loss_nothing_is_told_on_nats() {
 async fn without_a_loss_nothing_is_told_on_kafka() {
     restarted("kafka", false).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_is_told_on_rabbitmq() {
+    restarted("rabbitmq", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_loss_nothing_is_told_on_rabbitmq() {
+    restarted("rabbitmq", false).await;
+}

@@ -118,12 +118,3 @@ async fn publish(client: &Client, topic: &str, id: &str) {
     })
     .await;
 }
-
-/// Whether long faults are wanted; says so where they are not.
-fn long_faults(what: &str) -> bool {
-    let wanted = std::env::var("TIDEGATE_FAULTS").is_ok_and(|faults| faults == "all");
-    if !wanted {
-        println!("left out without TIDEGATE_FAULTS=all: {what}");
-    }
-    wanted
-}

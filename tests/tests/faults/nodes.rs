@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_conformance::Broker;
 use tidegate_tests::client::Client;
 use tidegate_tests::cluster::{Member, acknowledged, broker, figure, order, owned, settled, until};
+use tidegate_tests::machine::long_faults;
 
-use super::{long_faults, subscribed};
+use super::subscribed;
 
 /// Events that must be acknowledged before the next step: so the fault is met, and outlasted.
 const PROGRESS: u64 = 200;

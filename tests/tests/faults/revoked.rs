@@ -71,3 +71,10 @@ async fn credentials_are_revoked_on_kafka() {
     let url = linked.url().replace("kafka://", "kafka+ssl://");
     let _log = revoked(linked.broker(), &url, || linked.proxies().iter().for_each(Proxy::cut)).await;
 }
+
+/// RabbitMQ asks for credentials when a connection begins; whoever takes them away ends the open ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_revoked_on_rabbitmq() {
+    let Some(broker) = broker("rabbitmq-auth").await.filter(Broker::is_ours) else { return };
+    let _log = revoked(&broker, &over_tls(&broker), || {}).await;
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate::compose::Opened;
 use tidegate_backbone::{BoxFuture, LogId, LogSpec, PartitionLog, Position, Record};
 
-use super::{Operation, kafka, nats};
+use super::{Operation, kafka, nats, rabbitmq};
 use crate::Failure;
 
 /// One log of its own on the broker.
@@ -26,6 +26,9 @@ pub(super) async fn open(backbone: &str, opened: &Opened, name: &str) -> Result<
     }
     if let Some(brokers) = backbone.strip_prefix("kafka://") {
         return Ok(Box::new(kafka::Topic::create(brokers, &name).await?));
+    }
+    if backbone.starts_with("amqp://") {
+        return Ok(Box::new(rabbitmq::Stream::create(backbone, &name).await?));
     }
     let id = LogId::Topic { topic: name.into(), partition: 0 };
     opened.log.create(LogSpec::from(id.clone())).await?;

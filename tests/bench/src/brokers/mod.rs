@@ -5,6 +5,7 @@ mod forwarded;
 mod kafka;
 mod nats;
 mod primitives;
+mod rabbitmq;
 mod rest;
 mod slots;
 
