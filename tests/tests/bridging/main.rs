@@ -10,6 +10,7 @@ mod chain;
 mod cluster;
 mod goods;
 mod loss;
+mod refused;
 mod start;
 
 use std::time::{Duration, Instant};
@@ -65,6 +66,22 @@ async fn broker_of_ours(name: &str) -> Option<Broker> {
     Some(broker)
 }
 
+/// The variables that hold what brokers with credentials ask for, and what they refuse.
+fn passwords() -> Vec<(&'static str, String)> {
+    [("PASSWORD", "tidegate-secret"), ("WRONG_PASSWORD", "another-secret"), ("GUEST", "guest-secret")]
+        .map(|(variable, password)| (variable, password.to_owned()))
+        .to_vec()
+}
+
+/// What follows the URL of a broker that asks for credentials over TLS: the user, with the password that a variable holds.
+fn credentials(broker: &Broker, variable: &str) -> String {
+    let ca = broker.folder().expect("the broker is ours").join("tls/ca.pem");
+    let password = format!("{{secretKeyRef: {{name: {variable}}}}}");
+    // One may do everything, the other nothing.
+    let user = if variable == "GUEST" { "guest" } else { "tidegate" };
+    format!(", credentials: {{user: {user}, password: {password}}}, tls: {{ca: '{}'}}", ca.display())
+}
+
 /// A gateway on the broker, as whoever owns its topics has one. It has few slots, which cost brokers work.
 async fn owner(broker: &Broker, more: &str) -> (Home, Gateway) {
     let home = Home::new();
@@ -74,7 +91,7 @@ async fn owner(broker: &Broker, more: &str) -> (Home, Gateway) {
         broker.url()
     );
     std::fs::write(&config, text).expect("the folder is ours");
-    let options = Options { config: Some(config), ..Options::default() };
+    let options = Options { config: Some(config), variables: passwords(), ..Options::default() };
     let gateway = home.start_with(options).await.unwrap_or_else(|refused| panic!("{refused}"));
     (home, gateway)
 }

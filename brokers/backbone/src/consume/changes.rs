@@ -65,6 +65,13 @@ impl Consume {
         outcomes.into_iter().flatten().collect()
     }
 
+    /// What was lost of a topic, where a partition of it is owned here and nothing more of it is delivered for that.
+    pub fn damage(&self, topic: &str) -> Option<String> {
+        let routers = self.shared.routers.lock();
+        let mut of_it = routers.values().filter(|router| router.partition.topic.as_str() == topic);
+        of_it.find_map(|router| router.damage())
+    }
+
     /// Brings what runs to the catalogue, where it is behind. What fails is told, and tried again with the next checkpoint.
     async fn follow(&self) {
         let behind = self.followed.load(Ordering::Acquire) < self.shared.catalogue.view().revision;

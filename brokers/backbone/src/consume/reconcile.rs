@@ -370,12 +370,13 @@ fn new_router(
     let router = |start, info| Arc::new(Router::new(Arc::clone(owned), partition.clone(), topic, start, info));
     let info = match (info, routed) {
         (Ok(info), _) => info,
-        // Another broker is away. Its router waits for it, and the slot's other partitions do not wait for this one.
-        (Err(error), Some(routed)) if topic.spec.broker.is_some() && *error.kind() == ErrorKind::Unavailable => {
-            return Ok(router(routed, None));
-        }
+        // Another broker is away, refuses, or has lost the topic. Its router meets that, and the slot's other partitions do not.
+        (Err(_), Some(routed)) if topic.spec.broker.is_some() => return Ok(router(routed, None)),
         (Err(error), _) => return Err(error),
     };
+    if let Some(routed) = routed.filter(|routed| topic.spec.broker.is_some() && *routed > info.end) {
+        return Ok(router(routed, None));
+    }
     if let Some(routed) = routed.filter(|routed| *routed > info.end) {
         let context = format!("{} ends at {} but was routed up to {routed}", info.id, info.end);
         return Err(Error::new(ErrorKind::DataLoss, context));

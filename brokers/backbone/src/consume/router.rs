@@ -30,6 +30,8 @@ use crate::log::{LogId, LogInfo, PartitionLog, Position, Record, Stored, Tail};
 pub(super) const READ_BYTES: usize = 256 * 1024;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How often in a row a log may end before what was read of it, as a node of the broker may tell it that is behind.
+const LOOKS: u32 = 10;
 
 /// All subscriptions as one index, with their run-time parts by number.
 #[derive(Debug, Default)]
@@ -56,6 +58,19 @@ struct State {
     found: Found,
     /// Its topic was deleted.
     retired: bool,
+    /// The log was not found, and nothing was read of it since.
+    vanished: bool,
+    /// How often in a row the log ended before what was read of it.
+    short: u32,
+    /// What was lost, so that nothing more is read.
+    damage: Option<String>,
+}
+
+impl State {
+    fn from(start: Position) -> Self {
+        let found = Found::from(start);
+        Self { fed: HashMap::new(), found, retired: false, vanished: false, short: 0, damage: None }
+    }
 }
 
 /// See the module.
@@ -100,7 +115,7 @@ impl Router {
             owned,
             partition,
             position: AtomicU64::new(start.0),
-            state: Mutex::new(State { fed: HashMap::new(), found: Found::from(start), retired: false }),
+            state: Mutex::new(State::from(start)),
             knowing: tokio::sync::Mutex::new(()),
             window: topic.spec.dedupe_window,
         }
@@ -231,6 +246,7 @@ impl Router {
                 }
                 // While its topic is there, nobody has deleted it: brokers say so as well of what they cannot find for now.
                 ErrorKind::NotFound if !self.state.lock().retired => {
+                    self.state.lock().vanished = true;
                     warn!(topic = %self.partition.topic, partition = self.partition.number, %error,
                         "a partition of a topic that is there is not found; trying again");
                     BACKOFF_MAX
@@ -242,6 +258,7 @@ impl Router {
                 ErrorKind::DataLoss => {
                     tracing::error!(topic = %self.partition.topic, partition = self.partition.number, %error,
                         "a partition lost data; nothing of it is delivered until it is mended");
+                    self.state.lock().damage = Some(error.to_string());
                     observer.partition_failed(self.partition.topic.as_str(), self.partition.number, &error);
                     return;
                 }
@@ -259,6 +276,28 @@ impl Router {
         }
     }
 
+    /// Checks that a log holds what was read of it. One that was deleted and made anew is another one; of one that a node of the
+    /// broker tells late, the rest is told soon.
+    fn reaches(&self, info: &LogInfo, start: Position) -> Result<()> {
+        let mut state = self.state.lock();
+        if start <= info.end {
+            state.short = 0;
+            return Ok(());
+        }
+        state.short += 1;
+        let kind = if state.vanished || state.short > LOOKS { ErrorKind::DataLoss } else { ErrorKind::Unavailable };
+        let context = format!(
+            "{} ends at {} but was read up to {start}; if it was deleted and made anew, delete the topic here and attach it again",
+            info.id, info.end
+        );
+        Err(Error::new(kind, context))
+    }
+
+    /// What was lost of the partition, where nothing more is read for that.
+    pub(super) fn damage(&self) -> Option<String> {
+        self.state.lock().damage.clone()
+    }
+
     async fn read(
         &self,
         shared: &Shared,
@@ -271,11 +310,13 @@ impl Router {
             Some(info) => info,
             None => log.info(&self.partition.log()).await?,
         };
+        self.reaches(&info, start)?;
         let (mut window, mut tail) = open_known(log, &info, start, self.window).await?;
         loop {
             let batch = tail.next(READ_BYTES).await?;
             self.move_foreign(shared, &batch.records).await?;
             *backoff = BACKOFF_MIN;
+            self.state.lock().vanished = false;
             self.route(batch.records, tail.position(), &mut window, &shared.routing, shared.observer.as_ref());
         }
     }

@@ -246,6 +246,11 @@ impl PubSub {
         Ok(partitions)
     }
 
+    /// What was lost of a topic, where a partition of it is not delivered here for that.
+    pub fn damage(&self, topic: &TopicName) -> Option<String> {
+        self.0.consume.damage(topic.as_str())
+    }
+
     /// Every subscription, by name.
     pub fn subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut subscriptions: Vec<_> = self.catalogue().view().subscriptions.values().cloned().collect();

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate_backbone::catalogue::{Foreign, Origin, Retention, Topic, TopicSpec};
-use tidegate_backbone::{Cursor, ErrorKind, LogInfo};
+use tidegate_backbone::{Cursor, LogInfo};
 use tidegate_resources::Retention as Rules;
 use tidegate_routing::KeyFrom;
 use utoipa::ToSchema;
@@ -52,9 +52,14 @@ struct Document {
     position: String,
     /// Which subscriptions read it, by name.
     subscriptions: Vec<String>,
-    /// Why there are no partitions and no position here, where the broker beside the backbone that it is on cannot be used now.
+    /// Why there are no partitions and no position here, where the broker beside the backbone that it is on cannot be used now,
+    /// or has not got the topic any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     unavailable: Option<String>,
+    /// What of it was lost, where this gateway reads a partition of it for subscriptions and delivers nothing from it until that
+    /// is mended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<String>,
 }
 
 /// A partition of a topic.
@@ -141,9 +146,7 @@ async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
     let (partitions, unavailable) = match api.pubsub.partitions(topic).await {
         Ok(partitions) => (partitions, None),
         // All others are told all the same.
-        Err(error) if topic.spec.broker.is_some() && *error.kind() == ErrorKind::Unavailable => {
-            (Vec::new(), Some(error.to_string()))
-        }
+        Err(error) if topic.spec.broker.is_some() => (Vec::new(), Some(error.to_string())),
         Err(error) => return Err(error.into()),
     };
     let reads = |spec: &tidegate_backbone::catalogue::SubscriptionSpec| {
@@ -179,6 +182,7 @@ async fn document(api: &Api, topic: &Topic) -> Result<Document, Problem> {
             })
             .collect(),
         unavailable,
+        damaged: api.pubsub.damage(&topic.spec.name),
     })
 }
 

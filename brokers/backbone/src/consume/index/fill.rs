@@ -127,8 +127,8 @@ impl Index {
                 self.state.lock().damaged = true;
                 Ok(false)
             }
-            // On a broker beside the backbone that is away. It is filled when that is back, and keeps no other out.
-            Err(error) if matches!(error.kind(), ErrorKind::Unavailable) && self.is_elsewhere(number) => Ok(false),
+            // On a broker beside the backbone that is away or refuses. It is filled when that is well, and keeps no other out.
+            Err(_) if self.is_elsewhere(number) => Ok(false),
             filled => filled,
         }
     }

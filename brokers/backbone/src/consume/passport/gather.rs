@@ -114,9 +114,7 @@ impl Consume {
                 }
                 Ok(None) => {}
                 // What is on other brokers is told all the same.
-                Err(error) if *error.kind() == ErrorKind::Unavailable && self.shared.is_elsewhere(&partition) => {
-                    complete = false;
-                }
+                Err(_) if self.shared.is_elsewhere(&partition) => complete = false,
                 Err(error) => return Err(error),
             }
         }
