@@ -33,7 +33,7 @@ struct Senders {
 }
 
 impl Senders {
-    fn begin(broker: &'static Broker, queue: &'static str) -> Self {
+    fn begin(broker: &'static Broker, queue: &'static str, pace: Duration) -> Self {
         let sent: Arc<[AtomicU64]> = (0..PRODUCERS).map(|_| AtomicU64::new(0)).collect();
         let (stop, mut running) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
         for producer in 0..PRODUCERS {
@@ -47,7 +47,7 @@ impl Senders {
                         .with_headers(arguments(&[("key", text(&key(producer)))]));
                     if theirs.tries("", queue, "{}", properties).await {
                         sent[producer].store(n + 1, Ordering::SeqCst);
-                        tokio::time::sleep(PACE).await;
+                        tokio::time::sleep(pace).await;
                     } else {
                         theirs = Somebody::at(broker).await;
                     }
@@ -102,7 +102,7 @@ async fn nothing_is_lost_while_the_gateway_is_killed() {
     theirs.queue("kills.queue", quorum()).await;
     let (sink, home) = (Sink::accepting().await, Home::new());
     home.write_resource("bindings.yaml", &resources(broker, "kills.queue", &sink));
-    let senders = Senders::begin(broker, "kills.queue");
+    let senders = Senders::begin(broker, "kills.queue", PACE);
     for _ in 0..4 {
         let gateway = home.start().await;
         let before = sink.deliveries().len();
@@ -162,7 +162,7 @@ async fn while_the_broker_is_killed(kind: FieldTable) -> Option<Order> {
     home.write_resource("bindings.yaml", &resources(broker, "outage.queue", &sink));
     let gateway = home.start().await;
     let client = gateway.client();
-    let senders = Senders::begin(broker, "outage.queue");
+    let senders = Senders::begin(broker, "outage.queue", PACE);
     for _ in 0..2 {
         let before = sink.deliveries().len();
         sink.wait_until("deliveries", |deliveries| deliveries.len() >= before + 50).await;
@@ -179,6 +179,49 @@ async fn while_the_broker_is_killed(kind: FieldTable) -> Option<Order> {
     let order = order(&deliveries);
     println!("{} confirmed, {} came, {} repeats", ids.len(), order.distinct, order.repeats);
     Some(order)
+}
+
+/// While the backbone is away what was read is held, and no more than the prefetch of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_and_little_is_taken_while_the_backbone_is_killed() {
+    let (Some(backbone), Some(queues)) = (broker("nats").await.filter(Broker::is_ours), shared().await) else { return };
+    let theirs = Somebody::at(queues).await;
+    theirs.queue("held.queue", quorum()).await;
+    let (sink, home) = (Sink::accepting().await, Home::new());
+    home.write_resource(
+        "bindings.yaml",
+        &resources(queues, "held.queue", &sink).replace("key: header", "prefetch: 50, key: header"),
+    );
+    let member = Member::start_in(home, &backbone).await;
+    let client = member.client();
+    let mut ids = Vec::new();
+    for away in [false, true, false] {
+        if away {
+            backbone.kill(None).await;
+        }
+        let first = ids.len() as u64 / PRODUCERS as u64;
+        for n in first..first + 50 {
+            for producer in 0..PRODUCERS {
+                let properties = BasicProperties::default()
+                    .with_message_id(id(producer, n).into())
+                    .with_headers(arguments(&[("key", text(&key(producer)))]));
+                theirs.publish("", "held.queue", "{}", properties).await;
+                ids.push(id(producer, n));
+            }
+        }
+        if away {
+            let waits = wait_for(client, "in", "waiting").await;
+            assert!(waits["reason"].is_string(), "{waits}");
+            let left = theirs.ready("held.queue").await;
+            assert!(left >= 150, "{left} of 200 messages are in the queue, and 50 may be in hand");
+            backbone.restart(None).await;
+            wait_for(client, "in", "running").await;
+        }
+        sink.wait_for_ids(&ids).await;
+    }
+    let order = order(&sink.deliveries());
+    assert!(order.early.is_empty(), "out of order: {order:?}");
+    until("that nothing is left", async || theirs.ready("held.queue").await == 0).await;
 }
 
 /// The gateway that reads the queue, by what each says; the same for all of them.
@@ -207,7 +250,7 @@ async fn of_a_cluster_one_gateway_reads_a_queue_and_another_takes_over() {
         Member::start_in(home, &backbone).await
     };
     let mut members = vec![start().await, start().await];
-    let senders = Senders::begin(queues, "cluster.queue");
+    let senders = Senders::begin(queues, "cluster.queue", 5 * PACE);
     let mut seen = HashSet::new();
     for round in 0..3 {
         let clients: Vec<&Client> = members.iter().map(Member::client).collect();

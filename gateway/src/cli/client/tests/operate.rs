@@ -5,6 +5,9 @@ use super::{Answer, Invocation, Server, invoke};
 const TOPIC: &str = r#"{"name":"orders","partitions":[{"partition":0,"begin":5,"end":15,"events":7,"bytes":2048},{"partition":1,"begin":0,"end":1,"bytes":10}],"keyFrom":"partitionkey","dedupe":{"window":"2m"},"retention":{"age":"7d","bytes":"unlimited"},"origin":{"file":"topics.yaml"},"createdAt":"2026-01-31T08:00:00Z","position":"c12-7","subscriptions":["large"]}"#;
 const SUBSCRIPTION: &str = r#"{"id":"large","protocol":"HTTP","sink":"http://127.0.0.1:8081/hook","filters":[{"exact":{"type":"a"}}],"config":{"topics":["orders"],"delivery":{"order":"key"}},"origin":"api","status":{"standing":"paused","reason":"the sink answered 410","queued":1,"parked":2,"inFlight":3,"behind":4}}"#;
 
+const INPUT: &str = r#"{"name":"orders-in","broker":"legacy","direction":"input","queue":"orders","topic":"orders.placed","file":"b.yaml","status":{"state":"paused","reason":"the message \"7\" cannot be an event","since":"2026-01-31T08:00:00Z","gateway":"127.0.0.1:3500","taken":4,"redelivered":1,"rejected":0}}"#;
+const OUTPUT: &str = r#"{"name":"orders-out","broker":"legacy","direction":"output","exchange":"orders","routingKey":"{type}","file":"b.yaml","status":{"state":"running"}}"#;
+
 fn dead_letter(id: &str) -> String {
     format!(
         r#"{{"id":"{id}","at":"2026-01-31T08:00:00Z","cause":{{"subscription":"large","sink":"http://h/","topic":"orders","partition":0,"position":"c12","reason":"rejected","status":422,"detail":"no\u001b[31m amount","attempts":1,"firstAttemptAt":0,"lastAttemptAt":1000}},"event":{{"specversion":"1.0","id":"e-{id}","source":"s","type":"t"}}}}"#
@@ -81,6 +84,47 @@ async fn topics() {
     let gone = || vec![Answer::json(204, "")];
     check("topics delete orders", gone(), &["DELETE /topics/orders"], "deleted topic orders\n").await;
     check("topics delete orders -o json", gone(), &["DELETE /topics/orders"], "").await;
+}
+
+#[tokio::test]
+async fn bindings() {
+    let list = || vec![Answer::json(200, format!("[{INPUT},\n{OUTPUT}]"))];
+    check(
+        "bindings list",
+        list(),
+        &["GET /bindings"],
+        "NAME        DIRECTION  STATE    TAKEN  BROKER  PLACE            TOPIC          REASON\n\
+         orders-in   input      paused       4  legacy  queue orders     orders.placed  the message \"7\" cannot be an event\n\
+         orders-out  output     running      -  legacy  exchange orders  -              -\n",
+    )
+    .await;
+    check("bindings list -o json", list(), &["GET /bindings"], &format!("{INPUT}\n{OUTPUT}\n")).await;
+    check(
+        "bindings show orders-in",
+        vec![Answer::json(200, INPUT)],
+        &["GET /bindings/orders-in"],
+        "name           orders-in\n\
+         direction      input\n\
+         state          paused (the message \"7\" cannot be an event)\n\
+         since          2026-01-31T08:00:00Z\n\
+         gateway        127.0.0.1:3500\n\
+         taken          4\n\
+         redelivered    1\n\
+         rejected       0\n\
+         broker         legacy\n\
+         place          queue orders\n\
+         routing key    -\n\
+         topic          orders.placed\n\
+         file           b.yaml\n",
+    )
+    .await;
+    let starting =
+        INPUT.replace("paused", "starting").replace("\"reason\":\"the message \\\"7\\\" cannot be an event\",", "");
+    let resumed = "resumed binding orders-in; it is now starting\n";
+    let asked = ["POST /bindings/orders-in/resume"];
+    check("bindings resume orders-in", vec![Answer::json(200, starting.clone())], &asked, resumed).await;
+    let json = format!("{starting}\n");
+    check("bindings resume orders-in -o json", vec![Answer::json(200, starting)], &asked, &json).await;
 }
 
 #[tokio::test]

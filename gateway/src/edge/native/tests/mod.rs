@@ -1,6 +1,7 @@
 //! The API over a gateway that serves: real sockets, a real log in a folder of its own.
 
 mod apply;
+mod bindings;
 mod dead_letters;
 mod malformed;
 mod subscriptions;
