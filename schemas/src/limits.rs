@@ -71,6 +71,22 @@ pub const BRIDGE_ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
 pub const BRIDGE_SILENCE: Duration = Duration::from_secs(12);
 /// What following the catalogue waits for topics of further brokers, all together; those that come later are attached all the same.
 pub const BRIDGE_FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
+/// Events of one partition that a migration carries over at once.
+pub const MIGRATION_BATCH_EVENTS: usize = 1_000;
+/// The bytes of those events.
+pub const MIGRATION_BATCH_BYTES: usize = 1024 * 1024;
+/// Partitions that a migration copies at the same time.
+pub const MIGRATION_PARTITIONS: usize = 8;
+/// Appends that wait while a backbone is moved; beyond it they are refused.
+pub const MIGRATION_HELD_EVENTS: usize = 65_536;
+/// What gateways may take to hold their work when a backbone is moved, before it is tried again later.
+pub const MIGRATION_HOLD_TIMEOUT: Duration = Duration::from_secs(15);
+/// What a gateway waits then for deliveries that are out; what is out longer is delivered again from the new backbone.
+pub const MIGRATION_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long after a move that did not come off the next is tried, and after an error of a broker the next copy.
+pub const MIGRATION_RETRY_INTERVAL: Duration = Duration::from_secs(3);
+/// Places of a partition that are kept to find positions of one backbone on the other.
+pub const MIGRATION_SAMPLES: usize = 64;
 /// Further brokers that files may declare.
 pub const BROKERS: usize = 32;
 /// Bindings to queues of brokers that files may declare.

@@ -11,6 +11,7 @@
 //! | [`slot`] | a journal with one owner | linearizable conditional commits, atomic in a slot, idempotent by command id |
 //! | [`bridge`] | topics on other brokers beside it | what is attached there is a topic as any other; one that is away delays nothing else |
 //! | [`queues`] | queues and exchanges of others, on brokers that have them | in the module |
+//! | [`migrate`] | a move to another backbone while publishing goes on | nothing acknowledged is lost; in the module |
 //! | [`claim`] | who owns which slot | at any position of a slot's log one process |
 //!
 //! # Promises of a partition log
@@ -40,6 +41,7 @@ pub mod environment;
 pub mod error;
 pub mod lane;
 pub mod log;
+pub mod migrate;
 pub mod publish;
 pub mod queues;
 pub mod request;

@@ -66,6 +66,15 @@ fn check_brokers(collected: &Collected, diagnostics: &mut Vec<Diagnostic>) {
     }
     for (topic, sites) in &collected.topics {
         let Some((name, place)) = &sites.broker else { continue };
+        if collected.brokers.iter().any(|broker| broker.name == *name && broker.settings.url.broker().is_none()) {
+            let what = format!(
+                "the topic `{}` is attached on the broker `{name}`, which is an embedded log and belongs to one process",
+                topic.name
+            );
+            let mend = "attach it on a broker that others reach; an embedded log is declared to migrate to it";
+            diagnostics.push(fault(&topic.origin.file, *place, what, mend));
+            continue;
+        }
         if let Some(mend) = undeclared(collected, "Broker", name, "declare it: `kind: Broker` with its `url`") {
             let what = format!("the topic `{}` is attached on the broker `{name}`, which is not declared", topic.name);
             diagnostics.push(fault(&topic.origin.file, *place, what, &mend));

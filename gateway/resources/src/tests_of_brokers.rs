@@ -34,12 +34,14 @@ fn every_fault_of_brokers_is_told_at_once() {
         + &document("Broker", "three", "tls: {ca: /nowhere/ca.pem}")
         + &document("Topic", "a", "attach: {name: '', broker: tow}")
         + &document("Topic", "b", "attach: {name: x, broker: elsewhere}")
-        + &document("Topic", "c", "attach: {name: x, broker: one}");
+        + &document("Topic", "c", "attach: {name: x, broker: one}")
+        + &document("Topic", "d", "attach: {name: x, broker: two}");
     let faults = read(&text).unwrap_err();
     for what in [
         "f.yaml:1:99: `spec.slots` is not known",
         "`spec.url` holds a secret itself, and files only name them",
-        "`spec.url` names the embedded log, which belongs to one process (name a broker, for example `url: nats://127.0.0.1:4222`)",
+        "the topic `d` is attached on the broker `two`, which is an embedded log and belongs to one process (attach it on a broker \
+         that others reach; an embedded log is declared to migrate to it)",
         "`spec.url` is missing (add `url: nats://127.0.0.1:4222`)",
         "`/nowhere/ca.pem` is no file that is there",
         "is no name of a topic on a broker",

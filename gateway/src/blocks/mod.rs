@@ -3,4 +3,5 @@
 pub mod apps;
 pub mod bindings;
 pub mod cluster;
+pub mod migration;
 pub mod pubsub;

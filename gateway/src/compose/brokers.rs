@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use parking_lot::Mutex;
 use tidegate_backbone::bridge::{Bridges, FarLog, Opener};
+use tidegate_backbone::migrate::{Target, Targets};
 use tidegate_backbone::queues::QueueBrokers;
-use tidegate_backbone::{BoxFuture, Environment, Result};
+use tidegate_backbone::{BoxFuture, Environment, Error, ErrorKind, Result};
 use tidegate_resources::Resources;
 use tidegate_resources::config::Backbone;
 
@@ -44,6 +45,11 @@ impl Brokers {
                 continue;
             }
             known.insert(broker.name.clone(), broker.settings.clone());
+            // That one belongs to one process, which opens it when the backbone is migrated there.
+            if broker.settings.url.broker().is_none() {
+                self.bridges.remove(&broker.name);
+                continue;
+            }
             let opener = Declared { settings: broker.settings.clone(), environment: self.environment.clone() };
             let name = ByteString::from(broker.name.as_str());
             self.bridges.put(name.clone(), Arc::new(opener));
@@ -55,6 +61,22 @@ impl Brokers {
                 None => self.queues.remove(&name),
             }
         }
+    }
+}
+
+impl Targets for Brokers {
+    fn open<'a>(&'a self, name: &'a str, environment: &'a Environment) -> BoxFuture<'a, Result<Target>> {
+        Box::pin(async move {
+            let settings = self.known.lock().get(name).cloned().ok_or_else(|| {
+                let context = format!(
+                    "this gateway knows no broker {name}; declare it in its resources: `kind: Broker`, `metadata: {{name: {name}}}`, \
+                     `spec: {{url: …}}`"
+                );
+                Error::new(ErrorKind::NotFound, context)
+            })?;
+            let opened = backbone::open_once(&settings, environment).await?;
+            Ok(Target { log: opened.log, lane: opened.lane, name: settings.to_string() })
+        })
     }
 }
 

@@ -26,6 +26,7 @@ use tidegate_backbone::bridge::Bridges;
 use tidegate_backbone::budget::Budget;
 use tidegate_backbone::catalogue::Catalogue;
 use tidegate_backbone::consume::{Consume, Owners};
+use tidegate_backbone::migrate;
 use tidegate_backbone::queues::QueueBrokers;
 use tidegate_backbone::request::MemberInfo;
 use tidegate_backbone::{Environment, Error, PartitionLog};
@@ -35,6 +36,7 @@ use tracing::{debug, info, warn};
 use crate::blocks::apps::Apps;
 use crate::blocks::bindings::Bindings;
 use crate::blocks::cluster::Cluster;
+use crate::blocks::migration::Migration;
 use crate::blocks::pubsub::{self, PubSub};
 use crate::edge::guard::{Guard, complete};
 use crate::edge::listener::{BindError, Listener, Options as ListenerOptions, Server};
@@ -93,6 +95,15 @@ pub enum StartError {
     /// The backbone cannot be opened.
     #[error("{0}")]
     Backbone(#[from] Error),
+    /// Another backbone is being migrated into this one.
+    #[error(
+        "a backbone ({from}) is being migrated into this one, and is still the one that counts; start this gateway when \
+         `tidegate migrate status` there says that it was moved"
+    )]
+    Incoming {
+        /// What it comes from.
+        from: String,
+    },
     /// Traces cannot be exported as they should be.
     #[error(transparent)]
     Traces(#[from] ExportError),
@@ -192,10 +203,14 @@ async fn assemble(
     let Opened { log, health, version, .. } = opened;
     let bridges = Bridges::new(log, &backbone);
     let queues = QueueBrokers::default();
-    let brokers = Brokers::new(Arc::clone(&bridges), queues.clone(), &backbone);
+    let brokers = Arc::new(Brokers::new(Arc::clone(&bridges), queues.clone(), &backbone));
     brokers.apply(&resources);
-    let log: Arc<dyn PartitionLog> = bridges;
+    let log = Arc::clone(&bridges) as Arc<dyn PartitionLog>;
     let claims = Arc::clone(cluster.claims());
+    if let Some(from) = migrate::incoming(claims.slot(CATALOGUE).as_ref())? {
+        cluster.leave().await;
+        return Err(StartError::Incoming { from });
+    }
     let catalogue = Catalogue::open(Arc::clone(&log), claims.slot(CATALOGUE), &backbone).await?;
 
     let traces = match &settings.traces {
@@ -224,13 +239,8 @@ async fn assemble(
     if let Some(requests) = cluster.requests() {
         block.join(requests);
     }
-    startup.does("brings the declared resources into force");
-    let whole = membership::apply(&block, &resources, settings.resources.as_deref()).await?;
-    delivery.spawn(block.clone().deliver_all());
-    // Deliveries are taken up when it is known where they go.
     let bindings = Bindings::new(block.clone(), queues, claims.slots(), delivery.clone());
     bindings.join(&cluster);
-    bindings.apply(&resources);
     let reading = bindings.clone();
     let tenancy = Tenancy {
         consume: Arc::clone(&consume),
@@ -239,7 +249,23 @@ async fn assemble(
         releasing: Mutex::default(),
         taken_over: Mutex::default(),
     };
-    claims.begin(Arc::new(tenancy)).await;
+    let migration = Migration::new(migrate::Parts {
+        bridges,
+        claims: Arc::clone(&claims),
+        requests: cluster.requests().cloned(),
+        consume: Arc::clone(&consume),
+        tenant: Arc::new(tenancy),
+        targets: Arc::clone(&brokers) as Arc<dyn migrate::Targets>,
+        http: http.to_string(),
+        environment: delivery.clone(),
+    });
+    migration.begin().await?;
+    startup.does("brings the declared resources into force");
+    let whole = membership::apply(&block, &resources, settings.resources.as_deref()).await?;
+    delivery.spawn(block.clone().deliver_all());
+    bindings.apply(&resources);
+    // Deliveries are taken up when it is known where they go.
+    claims.begin(migration.tenant()).await;
     let apps = Apps::default();
     apps.apply(&resources);
     if let Some(path) = settings.resources {
@@ -261,6 +287,7 @@ async fn assemble(
         apps,
         node: Node { capability: log.capability().clone(), broker_version: version },
         cluster: cluster.clone(),
+        migration,
         log_filter: settings.log_filter,
         pubsub: block,
         bindings: reading,

@@ -12,6 +12,7 @@
 //! | an outage ends by itself | what fails meanwhile is [`ErrorKind::Unavailable`]; a client that has ended for good is opened anew |
 
 mod far;
+mod gate;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,8 @@ use crate::log::{Appended, BoxFuture, LogId, LogInfo, LogSpec, PartitionLog, Pos
 
 use far::{Client, Far};
 pub use far::{FarLog, Opener};
+pub use gate::Course;
+use gate::Gate;
 
 /// Where a topic is that is attached to another broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +48,56 @@ pub struct Bridges {
     environment: Environment,
     brokers: Mutex<HashMap<ByteString, Arc<Far>>>,
     routes: ArcSwap<HashMap<ByteString, Route>>,
+    gate: Gate,
+    /// What is closed with it.
+    beside: Mutex<Vec<Arc<dyn PartitionLog>>>,
 }
 
 impl Bridges {
     /// The backbone alone. Other brokers are opened in `environment`.
     pub fn new(home: Arc<dyn PartitionLog>, environment: &Environment) -> Arc<Self> {
-        Arc::new(Self { home, environment: environment.clone(), brokers: Mutex::default(), routes: ArcSwap::default() })
+        Arc::new(Self {
+            home,
+            environment: environment.clone(),
+            brokers: Mutex::default(),
+            routes: ArcSwap::default(),
+            gate: Gate::default(),
+            beside: Mutex::default(),
+        })
+    }
+
+    /// The backbone alone.
+    pub fn home(&self) -> &Arc<dyn PartitionLog> {
+        &self.home
+    }
+
+    /// Changes where the backbone's own topics are. What waited is appended there before anything else.
+    pub fn steer(&self, to: Course) {
+        self.gate.set(self.home.as_ref(), to);
+    }
+
+    /// Where the backbone's own topics are now.
+    pub fn course(&self) -> Course {
+        self.gate.course()
+    }
+
+    /// Waits until every append to the backbone was answered that was begun before. A publisher that has given up waiting for
+    /// one is not waited for.
+    pub async fn answered(&self) {
+        self.gate.answered().await;
+    }
+
+    /// Closes another log together with this one.
+    pub fn close_with(&self, other: Arc<dyn PartitionLog>) {
+        self.beside.lock().push(other);
+    }
+
+    /// The log that has the backbone's own records of that kind.
+    fn base(&self, id: &LogId) -> Arc<dyn PartitionLog> {
+        match (id, self.gate.course()) {
+            (LogId::Topic { .. }, Course::Diverted(log)) => log,
+            _ => Arc::clone(&self.home),
+        }
     }
 
     /// Reaches a broker under that name from now on, in place of the one that had it. Topics that are attached to it are
@@ -127,7 +174,12 @@ impl PartitionLog for Bridges {
 
     fn durability_of(&self, topic: &str) -> Durability {
         let routes = self.routes.load();
-        let Some(route) = routes.get(topic) else { return self.home.durability_of(topic) };
+        let Some(route) = routes.get(topic) else {
+            return match self.gate.course() {
+                Course::Diverted(log) => log.durability_of(topic),
+                _ => self.home.durability_of(topic),
+            };
+        };
         let client = self.broker(route).and_then(|far| far.client_of(topic));
         // Nothing is acknowledged while there is none, so that nobody is told the least.
         client.map_or(Durability::Memory, |client| client.log().durability_of(topic))
@@ -189,7 +241,7 @@ impl PartitionLog for Bridges {
     fn info<'a>(&'a self, id: &'a LogId) -> BoxFuture<'a, Result<LogInfo>> {
         Box::pin(async move {
             match self.way(id)? {
-                None => self.home.info(id).await,
+                None => self.base(id).info(id).await,
                 Some(client) => client.heard(client.log().info(id).await),
             }
         })
@@ -198,7 +250,7 @@ impl PartitionLog for Bridges {
     fn count<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             match self.way(id)? {
-                None => self.home.count(id, from).await,
+                None => self.base(id).count(id, from).await,
                 Some(client) => client.heard(client.log().count(id, from).await),
             }
         })
@@ -206,7 +258,10 @@ impl PartitionLog for Bridges {
 
     fn append(&self, id: &LogId, record: Record) -> BoxFuture<'static, Result<Appended>> {
         match self.way(id) {
-            Ok(None) => self.home.append(id, record),
+            Ok(None) => match id {
+                LogId::Topic { .. } => self.gate.append(self.home.as_ref(), id, record),
+                _ => self.home.append(id, record),
+            },
             Ok(Some(client)) => {
                 let appended = client.log().append(id, record);
                 Box::pin(async move { client.heard(appended.await) })
@@ -218,7 +273,7 @@ impl PartitionLog for Bridges {
     fn tail<'a>(&'a self, id: &'a LogId, from: Position) -> BoxFuture<'a, Result<Box<dyn Tail>>> {
         Box::pin(async move {
             match self.way(id)? {
-                None => self.home.tail(id, from).await,
+                None => self.base(id).tail(id, from).await,
                 Some(client) => client.follow(client.log().tail(id, from).await),
             }
         })
@@ -226,7 +281,10 @@ impl PartitionLog for Bridges {
 
     fn lookup(&self, id: &LogId, unix_milliseconds: u64) -> BoxFuture<'_, Result<Position>> {
         match self.way(id) {
-            Ok(None) => self.home.lookup(id, unix_milliseconds),
+            Ok(None) => {
+                let (log, id) = (self.base(id), id.clone());
+                Box::pin(async move { log.lookup(&id, unix_milliseconds).await })
+            }
             Ok(Some(client)) => {
                 let id = id.clone();
                 Box::pin(async move { client.heard(client.log().lookup(&id, unix_milliseconds).await) })
@@ -251,6 +309,8 @@ impl PartitionLog for Bridges {
                 far.end();
             }
             futures_util::future::join_all(brokers.iter().map(|far| far.ended())).await;
+            let beside = std::mem::take(&mut *self.beside.lock());
+            futures_util::future::join_all(beside.iter().map(|log| log.close())).await;
             self.home.close().await;
         })
     }

@@ -273,3 +273,58 @@ async fn a_broker_of_which_no_topic_is_attached_is_not_opened() {
     bridges.put("far".into(), Arc::clone(&door) as _);
     bridges.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_goes_where_the_topics_are_afterwards_before_anything_else() {
+    let (home, other) = (MemoryBroker::with_slots(1), MemoryBroker::with_slots(2));
+    for broker in [&home, &other] {
+        broker.client().create(LogSpec::topic("orders", 1)).await.unwrap();
+    }
+    let bridges = Bridges::new(home.client(), &environment(1));
+    bridges.append(&orders(), event("before")).await.unwrap();
+    bridges.steer(Course::Held);
+    bridges.answered().await;
+    let held: Vec<_> = (0..5).map(|n| bridges.append(&orders(), event(&format!("held-{n}")))).collect();
+    // Whoever waits no longer has not undone it.
+    let mut held = held.into_iter();
+    drop(held.next());
+    bridges.steer(Course::Diverted(other.client()));
+    let after = bridges.append(&orders(), event("after"));
+    for appended in held {
+        appended.await.unwrap();
+    }
+    after.await.unwrap();
+    let ids = |broker: &MemoryBroker| -> Vec<String> {
+        let records = broker.records(&orders()).into_iter().map(|stored| stored.record);
+        records
+            .map(|record| if let Record::Event(event) = record { event.id().to_string() } else { String::new() })
+            .collect()
+    };
+    assert_eq!(ids(&home), ["before"]);
+    assert_eq!(ids(&other), ["held-0", "held-1", "held-2", "held-3", "held-4", "after"]);
+    assert_eq!(bridges.info(&orders()).await.unwrap().end, Position(6), "it is read where it is written");
+
+    bridges.steer(Course::Gone("it was moved away".into()));
+    let error = bridges.append(&orders(), event("lost")).await.unwrap_err();
+    assert_eq!((error.kind(), error.applied()), (&ErrorKind::Unavailable, crate::Applied::No));
+    bridges.steer(Course::Home);
+    bridges.append(&orders(), event("again")).await.unwrap();
+    assert_eq!(ids(&home), ["before", "again"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_to_the_backbone_is_waited_for() {
+    let home = MemoryBroker::with_slots(1);
+    home.client().create(LogSpec::topic("orders", 1)).await.unwrap();
+    let client = home.client();
+    let environment = environment(1);
+    let bridges = Bridges::new(Arc::clone(&client) as _, &environment);
+    client.connect(crate::testing::Link::Stalled);
+    let out = environment.spawn(bridges.append(&orders(), event("out")));
+    bridges.steer(Course::Held);
+    let second = std::time::Duration::from_secs(1);
+    tokio::time::timeout(second, bridges.answered()).await.unwrap_err();
+    client.connect(crate::testing::Link::Up);
+    tokio::time::timeout(second, bridges.answered()).await.unwrap();
+    out.await.unwrap().unwrap();
+}

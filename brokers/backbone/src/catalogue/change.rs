@@ -114,7 +114,7 @@ impl Catalogue {
                 command = command.delete(key(DELETING_PREFIX, name), view.expect_deletion(name));
             }
             let command = command.put(key(TOPIC_PREFIX, name), view.expect_topic(name), write(&topic));
-            match self.slot.commit(command).await {
+            match self.change(command).await {
                 Ok(committed) => {
                     self.shows(committed.revision).await;
                     if created && spec.attached.is_none() && !self.log.capability().exclusive {
@@ -124,8 +124,10 @@ impl Catalogue {
                     }
                     return Ok((Arc::new(topic), created));
                 }
-                Err(CommitError::Conflict { current, .. }) if attempt < ATTEMPTS => self.catch_up(current).await,
-                Err(error) => return Err(error.into()),
+                Err(ChangeError::Commit(CommitError::Conflict { current, .. })) if attempt < ATTEMPTS => {
+                    self.catch_up(current).await;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -224,7 +226,7 @@ impl Catalogue {
         if topic.spec.attached.is_none() {
             command = command.put(deleting.clone(), Expect::Absent, write(&Deletion::new(topic.spec.partitions)));
         }
-        let committed = self.slot.commit(command).await?;
+        let committed = self.change(command).await?;
         self.refresh().await;
         if topic.spec.attached.is_none() {
             self.delete_logs(logs_of(&topic.spec), name).await?;
@@ -292,16 +294,16 @@ impl Catalogue {
         let _changing = self.changing.lock().await;
         let name = &subscription.spec.name;
         let command = also.put(key(SUBSCRIPTION_PREFIX, name), expect, write(&subscription));
-        match self.slot.commit(command).await {
+        match self.change(command).await {
             Ok(_) => {
                 self.refresh().await;
                 Ok(Arc::new(subscription))
             }
             Err(error) => {
-                if let CommitError::Conflict { current, .. } = &error {
+                if let ChangeError::Commit(CommitError::Conflict { current, .. }) = &error {
                     self.catch_up(*current).await;
                 }
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -314,7 +316,7 @@ impl Catalogue {
         also: Command,
     ) -> Result<(), ChangeError> {
         let _changing = self.changing.lock().await;
-        self.slot.commit(also.delete(key(SUBSCRIPTION_PREFIX, name), expect)).await?;
+        self.change(also.delete(key(SUBSCRIPTION_PREFIX, name), expect)).await?;
         self.refresh().await;
         Ok(())
     }

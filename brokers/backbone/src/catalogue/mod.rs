@@ -34,7 +34,8 @@ use tokio::sync::watch;
 use crate::environment::Random;
 use crate::error::{Error, ErrorKind};
 use crate::log::PartitionLog;
-use crate::slot::{CommitError, Expect, SlotHandle};
+use crate::migrate::FROZEN;
+use crate::slot::{Command, CommitError, Committed, Expect, SlotHandle};
 
 use entry::Deletion;
 pub(crate) use entry::Version;
@@ -159,6 +160,12 @@ pub enum ChangeError {
         /// The topic.
         name: TopicName,
     },
+    /// The backbone is being moved, or was moved.
+    #[error(
+        "nothing can be changed while the backbone is being moved; try again in a moment, or where it was moved to \
+         (`tidegate migrate status`)"
+    )]
+    Moving,
     /// The slot refused or could not be reached.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -180,7 +187,21 @@ pub struct View {
     revisions: HashMap<Bytes, u64>,
 }
 
+/// The entries of topics and subscriptions in a slot 0.
+pub(crate) fn entries(slot0: &dyn SlotHandle) -> Vec<(Bytes, Bytes)> {
+    let kinds = [TOPIC_PREFIX, SUBSCRIPTION_PREFIX];
+    let all = kinds.iter().flat_map(|prefix| slot0.scan(prefix.as_bytes()));
+    all.map(|(key, _, value)| (key, value)).collect()
+}
+
 impl View {
+    /// Every topic and subscription as it is stored.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Bytes, Bytes)> + '_ {
+        let topics = self.topics.iter().map(|(name, topic)| (key(TOPIC_PREFIX, name), write(topic.as_ref())));
+        let subscriptions = self.subscriptions.iter();
+        topics.chain(subscriptions.map(|(name, entry)| (key(SUBSCRIPTION_PREFIX, name), write(entry.as_ref()))))
+    }
+
     /// What a change of the topic as it stands here expects.
     fn expect_topic(&self, name: &str) -> Expect {
         self.expect(&key(TOPIC_PREFIX, name))
@@ -218,6 +239,15 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
+    /// Commits a change, unless the backbone is being moved.
+    async fn change(&self, command: Command) -> Result<Committed, ChangeError> {
+        let frozen = Bytes::from_static(FROZEN.as_bytes());
+        self.slot.commit(command.delete(frozen.clone(), Expect::Absent)).await.map_err(|error| match error {
+            CommitError::Conflict { key, .. } if key == frozen => ChangeError::Moving,
+            error => error.into(),
+        })
+    }
+
     /// What is in it now.
     pub fn view(&self) -> arc_swap::Guard<Arc<View>> {
         self.view.load()

@@ -128,7 +128,38 @@ pub(super) struct Handled {
     handled: Vec<(u64, u64)>,
 }
 
+impl Begun {
+    /// Where it began in each partition, where that is said.
+    pub(super) fn positions(&self) -> impl Iterator<Item = (u32, Position)> + '_ {
+        (0..).zip(self.positions.iter().flatten().copied().map(Position))
+    }
+
+    /// Puts other positions in place of these.
+    pub(super) fn translate(&mut self, to: impl Fn(u32, Position) -> Position) {
+        for (number, position) in (0..).zip(self.positions.iter_mut().flatten()) {
+            *position = to(number, Position(*position)).0;
+        }
+    }
+}
+
 impl Handled {
+    pub(super) fn is_empty(&self) -> bool {
+        self.handled.is_empty()
+    }
+
+    /// The first and the last position of each range.
+    pub(super) fn ends(&self) -> impl Iterator<Item = Position> + '_ {
+        self.handled.iter().flat_map(|(first, last)| [Position(*first), Position(*last)])
+    }
+
+    /// Puts other positions in place of these.
+    pub(super) fn translate(&mut self, to: impl Fn(Position) -> Position) {
+        for (first, last) in &mut self.handled {
+            (*first, *last) = (to(Position(*first)).0, to(Position(*last)).0);
+        }
+        self.handled = merge(std::mem::take(&mut self.handled));
+    }
+
     pub(super) fn contains(&self, position: Position) -> bool {
         self.handled.iter().any(|(first, last)| (*first..=*last).contains(&position.0))
     }
@@ -176,7 +207,7 @@ fn lane_of(name: &str) -> Option<LaneKey> {
 }
 
 /// How far the partition was routed, where that was ever noted.
-pub(super) fn routed(journal: &Journal, partition: &Partition) -> Result<Option<Position>> {
+pub(super) fn routed(journal: &dyn SlotHandle, partition: &Partition) -> Result<Option<Position>> {
     let key = partition_key(ROUTED, None, partition);
     journal
         .get(key.as_bytes())
@@ -185,7 +216,7 @@ pub(super) fn routed(journal: &Journal, partition: &Partition) -> Result<Option<
 }
 
 /// Up to which revision of slot 0 the slot's last checkpoint has taken the catalogue into account.
-pub(super) fn catalogue(journal: &Journal) -> Result<u64> {
+pub(super) fn catalogue(journal: &dyn SlotHandle) -> Result<u64> {
     journal
         .get(CATALOGUE.as_bytes())
         .map_or(Ok(0), |head| read::<Followed>(CATALOGUE.as_bytes(), &head.value).map(|followed| followed.revision))
@@ -230,7 +261,7 @@ pub(super) struct Loaded {
 }
 
 /// Where the subscription stands in the partition.
-pub(super) fn load(journal: &Journal, starts: Starts<'_>, uid: u64, partition: &Partition) -> Result<Loaded> {
+pub(super) fn load(journal: &dyn SlotHandle, starts: Starts<'_>, uid: u64, partition: &Partition) -> Result<Loaded> {
     let key = partition_key(EXCEPTION, Some(uid), partition);
     let mut checkpoint = Checkpoint::default();
     let (mut read_to, mut first) = (None, false);
@@ -265,7 +296,7 @@ pub(super) fn load(journal: &Journal, starts: Starts<'_>, uid: u64, partition: &
 }
 
 /// The dead letters of a subscription in one partition that were dealt with.
-pub(super) fn handled(journal: &Journal, uid: u64, partition: &Partition) -> Result<Handled> {
+pub(super) fn handled(journal: &dyn SlotHandle, uid: u64, partition: &Partition) -> Result<Handled> {
     let key = partition_key(DEAD, Some(uid), partition);
     journal.get(key.as_bytes()).map_or_else(|| Ok(Handled::default()), |head| read(key.as_bytes(), &head.value))
 }
@@ -317,6 +348,75 @@ fn start_in(starts: Starts<'_>, uid: u64, partition: &Partition) -> Result<Optio
 pub(super) fn start(slot0: &dyn SlotHandle, uid: u64, partition: &Partition) -> Result<Position> {
     let start = start_in(Starts { slot0, only_slot: false }, uid, partition)?;
     Ok(start.and_then(|(_, position)| position).unwrap_or(Position::ZERO))
+}
+
+/// Subscription and partition of every key of the slot that says where one stands in the other.
+///
+/// # Errors
+/// [`ErrorKind::DataLoss`] where a key cannot be read.
+pub(super) fn places(slot: &dyn SlotHandle) -> Result<Vec<(u64, Partition)>> {
+    let mut places = Vec::new();
+    for prefix in [EXCEPTION, PARKED, DEAD, START] {
+        for (key, _, _) in slot.scan(prefix.as_bytes()) {
+            let text = std::str::from_utf8(&key[prefix.len()..]).unwrap_or_default();
+            let mut parts = text.split('/');
+            let place = (|| {
+                let uid = u64::from_str_radix(parts.next()?, 16).ok()?;
+                let topic = TopicName::parse(parts.next()?).ok()?;
+                Some((uid, Partition { topic, number: parts.next()?.parse().ok()? }))
+            })();
+            places.push(place.ok_or_else(|| unreadable(&key))?);
+        }
+    }
+    Ok(places)
+}
+
+/// Where subscriptions began in topics, with the keys of slot 0.
+///
+/// # Errors
+/// [`ErrorKind::DataLoss`] where an entry cannot be read.
+pub(super) fn starts(slot0: &dyn SlotHandle) -> Result<Vec<(Bytes, u64, TopicName, Begun)>> {
+    let start = |(key, _, value): (Bytes, u64, Bytes)| {
+        let text = std::str::from_utf8(&key[STARTS.len()..]).unwrap_or_default();
+        let place = text
+            .split_once('/')
+            .and_then(|(uid, topic)| Some((u64::from_str_radix(uid, 16).ok()?, TopicName::parse(topic).ok()?)));
+        let (uid, topic) = place.ok_or_else(|| unreadable(&key))?;
+        let begun = read(&key, &value)?;
+        Ok((key, uid, topic, begun))
+    };
+    slot0.scan(STARTS.as_bytes()).into_iter().map(start).collect()
+}
+
+/// The entries of slot 0 that say where subscriptions began.
+pub(super) fn start_entries(slot0: &dyn SlotHandle) -> Vec<(Bytes, Bytes)> {
+    slot0.scan(STARTS.as_bytes()).into_iter().map(|(key, _, value)| (key, value)).collect()
+}
+
+fn unreadable(key: &[u8]) -> Error {
+    let key = String::from_utf8_lossy(key);
+    Error::new(ErrorKind::DataLoss, format!("the journal's key {key} names no subscription and partition"))
+}
+
+/// The same changes as commands that fit into a frame each, in their order.
+pub(crate) fn split(command: Command) -> Vec<Command> {
+    let mut commands = Vec::new();
+    let (mut some, mut bytes) = (Command::new(), 0);
+    for step in command.steps {
+        if some.steps.len() >= STEPS || bytes >= COMMIT_BYTES {
+            commands.push(std::mem::take(&mut some));
+            bytes = 0;
+        }
+        bytes += step.key.len();
+        if let crate::slot::Change::Put(value) = &step.change {
+            bytes += value.len();
+        }
+        some.steps.push(step);
+    }
+    if !some.steps.is_empty() {
+        commands.push(some);
+    }
+    commands
 }
 
 /// Every key that speaks of a subscription.
@@ -406,7 +506,7 @@ impl Draft {
     }
 
     /// What the journal holds of what the draft speaks of.
-    fn there(&self, journal: &Journal) -> HashMap<Bytes, Bytes> {
+    fn there(&self, journal: &dyn SlotHandle) -> HashMap<Bytes, Bytes> {
         if self.whole {
             let kinds = [INCARNATION, PARKED, EXCEPTION, ROUTED, CATALOGUE];
             let all = kinds.iter().flat_map(|prefix| journal.scan(prefix.as_bytes()));
@@ -475,7 +575,7 @@ impl Draft {
 }
 
 /// Brings the journal to the draft. What could not be committed is tried again with the next draft.
-pub(super) async fn commit(journal: &Journal, draft: &Draft) -> std::result::Result<(), CommitError> {
+pub(super) async fn commit(journal: &dyn SlotHandle, draft: &Draft) -> std::result::Result<(), CommitError> {
     for command in commands(journal, draft) {
         journal.commit(command).await?;
     }
@@ -483,7 +583,7 @@ pub(super) async fn commit(journal: &Journal, draft: &Draft) -> std::result::Res
 }
 
 /// What is to be written, in an order that may end after any of them.
-fn commands(journal: &Journal, draft: &Draft) -> Vec<Command> {
+fn commands(journal: &dyn SlotHandle, draft: &Draft) -> Vec<Command> {
     let there = draft.there(journal);
     let parts = [&draft.incarnations, &draft.parked, &draft.exceptions, &draft.routed, &draft.catalogue];
     let puts = parts
@@ -495,24 +595,11 @@ fn commands(journal: &Journal, draft: &Draft) -> Vec<Command> {
         .keys()
         .filter(|key| !parts.iter().any(|part| part.contains_key(*key)) && draft.is_over(key))
         .map(|key| (key, None));
-    let mut commands = Vec::new();
-    let (mut command, mut steps, mut bytes) = (Command::new(), 0, 0);
-    for (key, value) in puts.chain(deletions) {
-        if steps >= STEPS || bytes >= COMMIT_BYTES {
-            commands.push(std::mem::take(&mut command));
-            (steps, bytes) = (0, 0);
-        }
-        steps += 1;
-        bytes += key.len() + value.map_or(0, Bytes::len);
-        command = match value {
-            Some(value) => command.put(key.clone(), Expect::Any, value.clone()),
-            None => command.delete(key.clone(), Expect::Any),
-        };
-    }
-    if steps > 0 {
-        commands.push(command);
-    }
-    commands
+    let all = puts.chain(deletions).fold(Command::new(), |command, (key, value)| match value {
+        Some(value) => command.put(key.clone(), Expect::Any, value.clone()),
+        None => command.delete(key.clone(), Expect::Any),
+    });
+    split(all)
 }
 
 #[cfg(test)]

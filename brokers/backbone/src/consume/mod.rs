@@ -19,6 +19,7 @@
 //!
 //! Not promised: exactly once; the number of attempts after a crash (it is at least what is told); order between keys.
 
+pub(crate) mod carry;
 mod changes;
 mod checkpoint;
 mod core;
@@ -83,6 +84,7 @@ pub use self::passport::{Coverage, Fate, Letter, Passport, Passports, Place, Sta
 pub use self::plan::{Example, Looked, Prediction, Question, Sample, Tally};
 
 use self::checkpoint::Starts;
+pub(crate) use self::checkpoint::split;
 use self::core::{Core, Partition};
 use self::others::Peers;
 use self::owned::Owned;

@@ -78,6 +78,13 @@ impl Consume {
         let _late = tokio::time::timeout(INDEX_GRACE, owned.index.finish()).await;
     }
 
+    /// Hands nothing more of a slot out, and waits for what is out, at most that long. Gives how much still is.
+    pub async fn drain(&self, slot: u32, at_most: Duration) -> u32 {
+        let Some(owned) = self.shared.owned(slot) else { return 0 };
+        owned.close();
+        owned.drained(at_most).await
+    }
+
     /// The slot has another owner: what is out settles without effect, and nothing is written any more.
     pub fn lose(&self, slot: u32) {
         if let Some(owned) = self.shared.owned(slot) {

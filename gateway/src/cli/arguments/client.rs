@@ -39,6 +39,8 @@ pub enum Client {
     Apps(Apps),
     /// Show what runs: backbone, gateways, slots
     Cluster(ClusterArguments),
+    /// Move everything to another backbone while publishing goes on
+    Migrate(MigrateArguments),
     /// Publish a load and measure its latencies, to the receipt and to a follower of the topic
     Bench(Bench),
     /// Look at what a gateway needs (ports, disk, limits, config, server), and say what is wrong and how to mend it
@@ -78,6 +80,39 @@ pub enum Cluster {
     /// Show the backbone and the gateways
     #[default]
     Show,
+}
+
+/// Arguments of `migrate`.
+#[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples:
+  tidegate migrate --to new
+  tidegate migrate status -o json
+
+`new` is a `Broker` of the gateway's resources:
+  apiVersion: tidegate.dev/v1
+  kind: Broker
+  metadata: {name: new}
+  spec: {url: 'kafka://127.0.0.1:9092'}")]
+pub struct MigrateArguments {
+    /// The broker to move to, by its name in the resources of the gateway
+    #[arg(long, value_name = "BROKER")]
+    pub to: Option<String>,
+    /// Begin it, and do not wait for its end
+    #[arg(long, requires = "to")]
+    pub no_wait: bool,
+    /// What is asked.
+    #[command(subcommand)]
+    pub command: Option<Migrate>,
+}
+
+/// What is asked of a migration.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Migrate {
+    /// Show how it stands, with the count and hash of every partition
+    Status,
+    /// Give it up, before the move was made
+    Cancel,
 }
 
 /// Arguments of `bench`.

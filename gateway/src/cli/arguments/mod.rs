@@ -14,7 +14,7 @@ pub use client::{
     Apply, Apps, Bench, Bindings, Client, Cluster, ClusterArguments, Contexts, DeadLetters, Doctor, LogLevel, Publish,
     RedriveLetters, Subscriptions, Tail, Topics,
 };
-pub(crate) use client::{Plan, TopicSettings, Why};
+pub(crate) use client::{Migrate, MigrateArguments, Plan, TopicSettings, Why};
 pub use values::{Server, Token};
 
 /// The variable that names a backbone, where credentials may stand in its URL.

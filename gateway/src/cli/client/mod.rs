@@ -15,6 +15,7 @@ mod doctor;
 mod failure;
 mod json;
 mod log_level;
+mod migrate;
 mod plan;
 mod problem;
 mod publish;
@@ -142,6 +143,7 @@ async fn execute(command: &Command, globals: &Globals, mut console: Console, env
         Command::LogLevel(arguments) => log_level::run(&mut context, arguments).await,
         Command::Apps(command) => cluster::apps(&mut context, command).await,
         Command::Cluster(command) => cluster::cluster(&mut context, command.command.unwrap_or_default()).await,
+        Command::Migrate(arguments) => migrate::run(&mut context, arguments).await,
         Command::Bench(arguments) => bench::run(&mut context, arguments).await,
         Command::Doctor(arguments) => doctor::run(&mut context, arguments).await,
         // Carried out above: it speaks to no gateway.

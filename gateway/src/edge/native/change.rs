@@ -24,6 +24,9 @@ impl From<ChangeError> for Problem {
             ChangeError::Deleting { .. } => {
                 Self::new(Code::Unavailable, detail).with_retry_after(std::time::Duration::from_secs(1))
             }
+            ChangeError::Moving => {
+                Self::new(Code::Unavailable, detail).with_retry_after(std::time::Duration::from_secs(1))
+            }
             ChangeError::Commit(error) => Self::from(error),
             ChangeError::Broker(error) => Self::from(error),
         }

@@ -12,6 +12,7 @@ mod handshake;
 mod health;
 mod keys;
 mod log_level;
+mod migration;
 mod openapi;
 mod passports;
 mod plan;
@@ -37,6 +38,7 @@ use utoipa_axum::routes;
 use crate::blocks::apps::Apps;
 use crate::blocks::bindings::Bindings;
 use crate::blocks::cluster::Cluster;
+use crate::blocks::migration::Migration;
 use crate::blocks::pubsub::PubSub;
 use crate::telemetry::Metrics;
 use crate::telemetry::logging::Filter;
@@ -60,6 +62,8 @@ pub struct Api {
     pub node: Node,
     /// The gateways that share the backbone.
     pub cluster: Cluster,
+    /// The move to another backbone.
+    pub migration: Migration,
     /// Which log lines are written, where that is the gateway's to say.
     pub log_filter: Option<Filter>,
     /// Figures.
@@ -114,6 +118,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(health::metrics))
         .routes(routes!(cluster::show))
         .routes(routes!(cluster::apps))
+        .routes(routes!(migration::show, migration::start, migration::cancel))
         .routes(routes!(log_level::show, log_level::change, log_level::reset))
         .routes(routes!(openapi::show))
 }

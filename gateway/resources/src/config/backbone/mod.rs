@@ -190,13 +190,7 @@ pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Backbon
 
 /// The settings of a broker beside the backbone: what says where it is and who the gateway is to it.
 pub(crate) fn read_broker(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Backbone> {
-    let read = read_settings(reader, field, &["url", "credentials", "tls", "namespace", "topicPrefix"])?;
-    if read.url.broker().is_some() {
-        return Some(read);
-    }
-    let what = format!("`{}.url` names the embedded log, which belongs to one process", field.path);
-    reader.fault(field.node.place, what, "name a broker, for example `url: nats://127.0.0.1:4222`");
-    None
+    read_settings(reader, field, &["url", "credentials", "tls", "namespace", "topicPrefix"])
 }
 
 fn read_settings(reader: &mut Reader<'_>, field: &Field<'_>, known: &[&str]) -> Option<Backbone> {
