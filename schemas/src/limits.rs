@@ -85,6 +85,8 @@ pub const MIGRATION_HOLD_TIMEOUT: Duration = Duration::from_secs(15);
 pub const MIGRATION_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after a move that did not come off the next is tried, and after an error of a broker the next copy.
 pub const MIGRATION_RETRY_INTERVAL: Duration = Duration::from_secs(3);
+/// The longest such pause; each is twice the one before.
+pub const MIGRATION_RETRY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// Places of a partition that are kept to find positions of one backbone on the other.
 pub const MIGRATION_SAMPLES: usize = 64;
 /// Further brokers that files may declare.

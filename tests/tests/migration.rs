@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_conformance::Broker;
-use tidegate_tests::client::{Answer, Client};
+use tidegate_tests::client::{Answer, Client, Outgoing};
 use tidegate_tests::cluster::{Member, acknowledged, broker, order, until};
 use tidegate_tests::home::Home;
 use tidegate_tests::load::{self, Load};
@@ -244,7 +244,7 @@ async fn what_cannot_be_moved_is_told_and_nothing_changes() {
     until("that it is refused", async || shown(client).await["phase"] == "failed").await;
     let told = shown(client).await["error"].to_string();
     assert!(told.contains("a gateway runs on"), "{told}");
-    client.publish("load", &tidegate_tests::client::Outgoing::default()).await.unwrap().expect(202);
+    client.publish("load", &Outgoing::default()).await.unwrap().expect(202);
     used.client().send(http::Method::PUT, "/topics/theirs", &[], "{}").await.unwrap().expect(201);
     let Member { gateway: used, home: _used } = used;
     used.terminate().await;
@@ -255,7 +255,46 @@ async fn what_cannot_be_moved_is_told_and_nothing_changes() {
     assert_eq!(shown(client).await["phase"], "none");
 }
 
-/// Three gateways on NATS move to Kafka; one of them is killed on the way, the one that does the work.
+/// A gateway that cannot reach the new backbone puts the move off, and nothing stands still for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_cannot_go_along_puts_the_move_off() {
+    let (Some(old), Some(new)) = (broker("nats").await, broker("nats").await) else { return };
+    let sinks = Sinks::start().await;
+    let (knows, knows_not) = (Home::new(), Home::new());
+    knows.write_resource("all.yaml", &sinks.resources(new.url()));
+    let first = Member::start_in(knows, &old).await;
+    let second = Member::start_in(knows_not, &old).await;
+    let load = Load::new("load", PRODUCERS);
+    let running = load.begin(second.client());
+    grows(&sinks.steady).await;
+    migrate(first.client()).await;
+    until("that it was tried", async || {
+        let shown = shown(first.client()).await;
+        shown["error"].is_string() && shown["phase"] == "copying"
+    })
+    .await;
+    let (error, attempts) =
+        (shown(first.client()).await["error"].to_string(), shown(first.client()).await["attempts"].clone());
+    assert_eq!(attempts, 0, "nobody waits for what cannot be");
+    assert!(error.contains(&second.client().address().to_string()) && error.contains("knows no broker new"), "{error}");
+    grows(&sinks.steady).await;
+    assert_eq!(shown(second.client()).await["done"], false);
+    second.home.write_resource("all.yaml", &sinks.resources(new.url()));
+    done(first.client()).await;
+    let home = Home::new();
+    home.write_resource("all.yaml", &sinks.resources("embedded:./nowhere"));
+    let _third = Member::start_in(home, &new).await;
+    grows(&sinks.steady).await;
+    running.finish().await;
+    let ids = acknowledged(&load.acknowledged());
+    for (name, sink) in sinks.all() {
+        let order = order(&sink.wait_for_ids(&ids).await);
+        assert!(order.early.is_empty(), "{name} is out of order: {order:?}");
+        println!("{name}: {} distinct, {} repeats", order.distinct, order.repeats);
+    }
+}
+
+/// Three gateways on NATS move to Kafka; the one that does the work is killed while the others hold theirs, another stands still.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_moves_though_the_gateway_that_does_it_is_killed() {
     let (Some(nats), Some(kafka)) = (broker("nats").await, broker("kafka").await) else { return };
@@ -272,18 +311,28 @@ async fn a_cluster_moves_though_the_gateway_that_does_it_is_killed() {
     let load = Load::new("load", PRODUCERS);
     let running = load.begin(old[1].client());
     grows(&sinks.steady).await;
+    // Deliveries that are out make the switch last.
+    sinks.slow.answer(|_| Reply::Late(204, Duration::from_secs(2)));
+    let seen = sinks.slow.deliveries().len();
+    sinks.slow.wait_until("that some are out", |deliveries| deliveries.len() > seen + 3).await;
     migrate(old[0].client()).await;
+    until("that gateways are asked to hold their work", async || shown(old[0].client()).await["phase"] == "switching")
+        .await;
     let Member { gateway: killed, home: _killed } = old.remove(0);
     killed.kill().await;
+    sinks.slow.answer(|_| Reply::Status(204));
+    // One stands still meanwhile, with an event in its hands, and misses the move.
+    old[1].gateway.freeze();
+    let asleep = old[1].client().clone();
+    let late =
+        tokio::spawn(async move { asleep.publish("load", &Outgoing { id: "asleep", ..Outgoing::default() }).await });
     let moved = done(old[0].client()).await;
+    old[1].gateway.thaw();
+    drop(late.await);
     println!("moved: {} events, {} attempts", moved["events"], moved["attempts"]);
     // A gateway that starts on the old backbone passes events on.
     let late = member(&nats, kafka.url()).await;
-    late.client()
-        .publish("load", &tidegate_tests::client::Outgoing { id: "late", ..Default::default() })
-        .await
-        .unwrap()
-        .expect(202);
+    late.client().publish("load", &Outgoing { id: "late", ..Outgoing::default() }).await.unwrap().expect(202);
     let new = member(&kafka, "embedded:./nowhere").await;
     grows(&sinks.steady).await;
     let counts = running.finish().await;
@@ -297,6 +346,12 @@ async fn a_cluster_moves_though_the_gateway_that_does_it_is_killed() {
         println!("{name}: {} distinct, {} repeats", order.distinct, order.repeats);
     }
     ids.push("late".to_owned());
+    until("that an event of a gateway that missed the move is taken", async || {
+        let event = Outgoing { id: "asleep", ..Outgoing::default() };
+        old[1].client().publish("load", &event).await.is_ok_and(|answer| answer.status == 202)
+    })
+    .await;
+    ids.push("asleep".to_owned());
     sinks.steady.wait_for_ids(&ids).await;
     assert_eq!(shown(new.client()).await["phase"], "none");
     assert_eq!(load::parse_id(POISON), Some((2, 7)));

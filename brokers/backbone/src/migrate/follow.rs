@@ -18,8 +18,10 @@ use crate::log::LogSpec;
 use crate::request::{Refusal, Request};
 use crate::slot::{Command, Expect};
 
-/// What gateways ask each other for.
+/// What gateways ask each other for: whether work is held for an attempt, by its number, or for [`PREPARED`], whether it could be.
 pub(super) const SERVICE: &str = "migration";
+/// See [`SERVICE`]; no attempt has this number.
+pub(super) const PREPARED: u64 = 0;
 /// How often it is looked whether whoever does the work is still there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -37,7 +39,7 @@ impl Migration {
                 let shared = asked.upgrade();
                 std::future::ready(shared.map_or_else(
                     || Err(Refusal::new("closed", "the gateway stops")),
-                    |shared| Ok(shared.says_held(&request.body)),
+                    |shared| Ok(shared.says(&request.body)),
                 ))
             };
             requests.serve(SERVICE, Arc::new(answer));
@@ -66,14 +68,22 @@ impl Migration {
 }
 
 impl Shared {
-    /// The answer to whoever asks whether this gateway holds its work for an attempt: empty for yes, otherwise why not.
-    fn says_held(&self, attempt: &[u8]) -> Bytes {
-        let held = self.held.load(Ordering::Acquire);
-        if <[u8; 8]>::try_from(attempt).is_ok_and(|asked| u64::from_be_bytes(asked) == held) {
-            return Bytes::new();
+    /// The answer to whoever asks this gateway: empty for yes, otherwise why not.
+    fn says(&self, asked: &[u8]) -> Bytes {
+        let asked = <[u8; 8]>::try_from(asked).map_or(u64::MAX, u64::from_be_bytes);
+        self.why_not(asked).unwrap_or_default().into()
+    }
+
+    /// Why this gateway does not hold its work for an attempt, or could not.
+    pub(super) fn why_not(&self, attempt: u64) -> Option<String> {
+        if attempt == PREPARED {
+            return self.unprepared.lock().clone();
+        }
+        if self.held.load(Ordering::Acquire) == attempt {
+            return None;
         }
         let reason = self.refused.lock().clone();
-        if reason.is_empty() { Bytes::from_static(b"it has not done so yet") } else { reason.into() }
+        Some(if reason.is_empty() { "it has not done so yet".to_owned() } else { reason })
     }
 
     async fn follow(self: Arc<Self>) {
@@ -119,11 +129,15 @@ impl Shared {
                     self.turn(state).await?;
                 }
             }
-            _ => {
+            state => {
                 if self.held.swap(0, Ordering::AcqRel) != 0 || matches!(self.parts.bridges.course(), Course::Held) {
                     self.parts.bridges.steer(Course::Home);
                     self.suspension.resume().await;
                     info!("this gateway goes on with the backbone that it has");
+                }
+                if let Some(state) = state.filter(|state| state.phase == Phase::Copying) {
+                    let prepared = if self.reaches(state) { self.target(&state.to).await.err() } else { None };
+                    *self.unprepared.lock() = prepared.map(|error| error.to_string());
                 }
             }
         }

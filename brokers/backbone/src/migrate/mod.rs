@@ -27,6 +27,7 @@
 //! | phase | what is done | ends |
 //! |---|---|---|
 //! | `copying` | the coordinator claims every slot of the new backbone, creates the topics, copies every partition, round after round | when a round has found little that is new |
+//! | | and every gateway says that it reaches the new backbone: nothing is held for one that does not | |
 //! | `switching` | every gateway ends its deliveries, writes down where they are, and holds what is published; the rest is copied, the slots are written | by one commit, or back to `copying` where a gateway does not answer in time |
 //! | `moved` | gateways publish to the new backbone; the new one is told that it may be used; what comes late to the old one is passed on | when the last gateway of the old backbone is stopped |
 //!
@@ -219,7 +220,9 @@ struct Shared {
     target: tokio::sync::Mutex<Option<(ByteString, Target)>>,
     /// The attempt to switch for which this gateway holds its work; 0 for none.
     held: AtomicU64,
-    /// Why it does not, where it could not.
+    /// Why this gateway could not go along, where it could not when it last looked.
+    unprepared: parking_lot::Mutex<Option<String>>,
+    /// Why it does not hold its work, where it could not.
     refused: parking_lot::Mutex<String>,
     /// Whether the work is done here.
     coordinates: AtomicBool,
@@ -245,6 +248,7 @@ impl Migration {
             suspension,
             target: tokio::sync::Mutex::default(),
             held: AtomicU64::new(0),
+            unprepared: parking_lot::Mutex::new(Some("it has not looked yet".to_owned())),
             refused: parking_lot::Mutex::default(),
             coordinates: AtomicBool::new(false),
         };

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use tracing::{info, warn};
 
 use super::copy::{Copier, Failure, may_pass};
 use super::entry::{Copied, Incoming, Phase, State, copied_key};
-use super::follow::SERVICE;
+use super::follow::{PREPARED, SERVICE};
 use super::seat::Seat;
 use super::{FROZEN, INCOMING, STATE, Shared, Target};
 use crate::catalogue::{Version, View, entries, read, write};
@@ -123,7 +122,8 @@ impl Shared {
             };
             let passes = may_pass(&error);
             warn!(%error, passes, "the migration of the backbone does not go on");
-            if !self.note(&error, passes).await || !passes {
+            let Some(phase) = self.note(&error, passes).await else { return };
+            if phase == Phase::Failed {
                 return;
             }
             tokio::select! {
@@ -133,11 +133,11 @@ impl Shared {
         }
     }
 
-    /// Writes down why it does not go on; whether this process is still the one to do the work.
-    async fn note(&self, error: &Error, passes: bool) -> bool {
-        let Ok(Some((mut state, revision))) = self.state() else { return false };
+    /// Writes down why it does not go on; how it stands then, where this process is still the one to do the work.
+    async fn note(&self, error: &Error, passes: bool) -> Option<Phase> {
+        let (mut state, revision) = self.state().ok().flatten()?;
         if NodeId(state.coordinator) != self.node() {
-            return false;
+            return None;
         }
         let mut command = Command::new();
         state.error = Some(error.to_string());
@@ -150,9 +150,9 @@ impl Shared {
         }
         let command = command.put(STATE, Expect::Revision(revision), write(&state));
         match self.slot0.commit(command).await {
-            Ok(_) => true,
-            // It is tried again with the next error, or found by who follows.
-            Err(error) => !matches!(error, CommitError::Conflict { .. }),
+            Err(CommitError::Conflict { .. }) => None,
+            // What could not be written is tried again with the next error, or found by who follows.
+            Ok(_) | Err(_) => Some(state.phase),
         }
     }
 
@@ -185,6 +185,7 @@ impl Mover {
         if self.state.phase == Phase::Switching {
             self.give_way("the gateway that did the work was gone").await?;
         }
+        let mut pause = limits::MIGRATION_RETRY_INTERVAL;
         while self.state.phase != Phase::Moved {
             let began = Instant::now();
             let events = self.round().await?;
@@ -195,7 +196,8 @@ impl Mover {
                 Err(Stop::NotHeld(reason)) => {
                     warn!(reason, "the backbone is not moved yet; trying again");
                     self.give_way(&reason).await?;
-                    tokio::time::sleep(limits::MIGRATION_RETRY_INTERVAL).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(limits::MIGRATION_RETRY_INTERVAL_MAX);
                 }
                 other => other?,
             }
@@ -421,6 +423,10 @@ impl Mover {
     /// Moves, while every gateway holds its work.
     async fn switch(&mut self, slots: &[Arc<dyn SlotHandle>]) -> std::result::Result<(), Stop> {
         let shared = Arc::clone(&self.shared);
+        let asked = self.ask(PREPARED).await;
+        if let Some((why, _)) = asked.err() {
+            return Err(Stop::NotHeld(why));
+        }
         self.state.phase = Phase::Switching;
         self.state.attempt += 1;
         self.state.error = None;
@@ -465,45 +471,52 @@ impl Mover {
 
     /// Waits until every gateway holds its work for this attempt, and every slot is owned by one that does.
     async fn held(&self) -> std::result::Result<(), Stop> {
-        let shared = &self.shared;
-        let attempt = self.state.attempt;
         let until = Instant::now() + limits::MIGRATION_HOLD_TIMEOUT;
-        let mut why;
         loop {
-            let mut held: HashSet<NodeId> = HashSet::new();
-            why = String::new();
-            if shared.held.load(Ordering::Acquire) == attempt {
-                held.insert(shared.node());
-            } else {
-                why = format!("this gateway does not hold its work: {}", shared.refused.lock());
-            }
-            if let Some(requests) = &shared.parts.requests {
-                for member in requests.members().iter().filter(|member| member.node != shared.node()) {
-                    let body = Bytes::copy_from_slice(&attempt.to_be_bytes());
-                    let asked = requests.call(To::Node(member.node), SERVICE, body, limits::CLUSTER_ASK_TIMEOUT).await;
-                    match asked {
-                        Ok(answer) if answer.is_empty() => drop(held.insert(member.node)),
-                        Ok(answer) => {
-                            let reason = String::from_utf8_lossy(&answer);
-                            why = format!("the gateway at {} does not hold its work: {reason}", member.info.http);
-                        }
-                        Err(error) => why = format!("the gateway at {} does not answer: {error}", member.info.http),
-                    }
-                }
-                let owners = shared.parts.claims.owners();
-                let other =
-                    owners.iter().find(|slot| !slot.here && slot.owner.is_none_or(|node| !held.contains(&node)));
-                if let Some(other) = other.filter(|_| why.is_empty()) {
-                    why = format!("slot {} has no owner that holds its work", other.slot);
-                }
-            }
-            if why.is_empty() {
-                return Ok(());
-            }
+            let (why, held) = match self.ask(self.state.attempt).await {
+                Ok(held) => (None, held),
+                Err((why, held)) => (Some(why), held),
+            };
+            let owners = self.shared.parts.claims.owners();
+            // Who has the backbone for itself owns every slot.
+            let is_held = |node: NodeId| held.contains(&node) || self.shared.parts.requests.is_none();
+            let other = owners.iter().find(|slot| !slot.here && !slot.owner.is_some_and(is_held));
+            let why = why.or_else(|| other.map(|slot| format!("slot {} has no owner that holds its work", slot.slot)));
+            let Some(why) = why else { return Ok(()) };
             if Instant::now() >= until {
                 return Err(Stop::NotHeld(why));
             }
             tokio::time::sleep(ASK_INTERVAL).await;
+        }
+    }
+
+    /// Asks every gateway; gives those that say yes, with why one does not where that is so.
+    async fn ask(&self, attempt: u64) -> std::result::Result<HashSet<NodeId>, (String, HashSet<NodeId>)> {
+        let shared = &self.shared;
+        let mut yes: HashSet<NodeId> = HashSet::new();
+        let mut no = None;
+        match shared.why_not(attempt) {
+            None => drop(yes.insert(shared.node())),
+            Some(reason) => no = Some(format!("this gateway does not go along: {reason}")),
+        }
+        if let Some(requests) = &shared.parts.requests {
+            for member in requests.members().iter().filter(|member| member.node != shared.node()) {
+                let body = Bytes::copy_from_slice(&attempt.to_be_bytes());
+                let asked = requests.call(To::Node(member.node), SERVICE, body, limits::CLUSTER_ASK_TIMEOUT).await;
+                let http = &member.info.http;
+                match asked {
+                    Ok(answer) if answer.is_empty() => drop(yes.insert(member.node)),
+                    Ok(answer) => {
+                        let reason = String::from_utf8_lossy(&answer);
+                        no = Some(format!("the gateway at {http} does not go along: {reason}"));
+                    }
+                    Err(error) => no = Some(format!("the gateway at {http} does not answer: {error}")),
+                }
+            }
+        }
+        match no {
+            None => Ok(yes),
+            Some(why) => Err((why, yes)),
         }
     }
 
@@ -560,9 +573,16 @@ impl Mover {
             let mut late = 0;
             for (id, end) in left {
                 let Some(copied) = self.copied.get_mut(&id) else { continue };
-                let passed = self.copier.pass_on(&id, copied, end).await;
+                match self.copier.pass_on(&id, copied, end).await {
+                    Ok(passed) => late += passed,
+                    Err(error) if *error.kind() == ErrorKind::NotFound => {
+                        warn!(%id, %error, "what comes late to the old backbone is not passed on any more: the topic was deleted");
+                        self.copied.remove(&id);
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
                 self.dirty.insert(id);
-                late += passed?;
             }
             if late > 0 {
                 info!(events = late, "events that came to the old backbone after the move were passed on");
