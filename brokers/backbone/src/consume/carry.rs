@@ -18,6 +18,10 @@ use crate::log::Position;
 use crate::slot::placement::{delivery_slots, slot_of};
 use crate::slot::{Command, CommitError, SlotHandle};
 
+/// What slots hold that is carried, by the beginning of its keys: the catalogue by its own reader, progress by this module; and what
+/// every backbone has for itself.
+const KNOWN: [&str; 5] = ["catalogue/", "delivery/", "cluster/", "passports/", "migration/"];
+
 /// Where an event is on the other backbone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -48,7 +52,8 @@ pub(crate) struct Carried {
 /// Takes out of all slots, in the order of their numbers, what they hold of the topics and subscriptions of a catalogue.
 ///
 /// # Errors
-/// [`ErrorKind::DataLoss`] where an entry cannot be read.
+/// [`ErrorKind::DataLoss`] where an entry cannot be read; [`ErrorKind::Misconfigured`] where a slot holds what is not known here, and
+/// would be left behind.
 pub(crate) fn gather(slots: &[Arc<dyn SlotHandle>], view: &View) -> Result<Carried> {
     let slot0 =
         slots.first().ok_or_else(|| Error::new(ErrorKind::Misconfigured, "a backbone has at least one slot"))?;
@@ -60,6 +65,15 @@ pub(crate) fn gather(slots: &[Arc<dyn SlotHandle>], view: &View) -> Result<Carri
     };
     let mut asked: BTreeSet<(u64, Partition)> = BTreeSet::new();
     for slot in slots {
+        let is_known = |key: &Bytes| KNOWN.iter().any(|prefix| key.starts_with(prefix.as_bytes()));
+        if let Some((key, _, _)) = slot.scan(b"").into_iter().find(|(key, _, _)| !is_known(key)) {
+            let context = format!(
+                "slot {} holds {}, which this version cannot take along; a newer one may have written it",
+                slot.slot(),
+                String::from_utf8_lossy(&key)
+            );
+            return Err(Error::new(ErrorKind::Misconfigured, context));
+        }
         asked.extend(checkpoint::places(slot.as_ref())?);
     }
     let mut begun = BTreeMap::new();
@@ -215,5 +229,112 @@ impl Carried {
             checkpoint::commit(slot, &draft).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::Catalogue;
+    use crate::log::PartitionLog;
+    use crate::slot::{Expect, Journal, Options};
+    use crate::testing::{MemoryBroker, environment};
+
+    /// A backbone of one slot.
+    async fn backbone(seed: u64) -> (Arc<Catalogue>, Vec<Arc<dyn SlotHandle>>) {
+        let log: Arc<dyn PartitionLog> = MemoryBroker::default().client();
+        let environment = environment(seed);
+        let journal = Journal::open(Arc::clone(&log), 0, environment.clone(), Options::default()).await.unwrap();
+        let slot: Arc<dyn SlotHandle> = Arc::new(journal);
+        let catalogue = Catalogue::open(log, Arc::clone(&slot), &environment).await.unwrap();
+        (catalogue, vec![slot])
+    }
+
+    async fn put(slot: &Arc<dyn SlotHandle>, entries: &[(&str, &str)]) {
+        for (key, value) in entries {
+            let command = Command::new().put((*key).to_owned(), Expect::Any, (*value).to_owned());
+            slot.commit(command).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_that_is_known_of_a_partition_is_written_with_its_positions_there() {
+        use super::super::tests::{subscription, topic};
+        let (catalogue, slots) = backbone(1).await;
+        catalogue.create_topic(topic("orders", 2), 0, Command::new()).await.unwrap();
+        catalogue.create_topic(topic("gone", 1), 0, Command::new()).await.unwrap();
+        let entry = crate::catalogue::Subscription::new(7, subscription("copy", "orders"));
+        catalogue.put_subscription(entry, Expect::Absent, Command::new()).await.unwrap();
+        let uid = "0000000000000007";
+        put(
+            &slots[0],
+            &[
+                (&format!("delivery/starts/{uid}/orders"), r#"{"v":1,"positions":[5,6]}"#),
+                ("delivery/routed/orders/0", r#"{"v":1,"position":30}"#),
+                ("delivery/routed/orders/1", r#"{"v":1,"position":40}"#),
+                (&format!("delivery/exception/{uid}/orders/0"), r#"{"v":1,"read":20,"open":[[10,12],[15,15]]}"#),
+                (&format!("delivery/parked/{uid}/orders/0/s12"), r#"{"v":1,"head":12,"attempts":2,"first":1,"due":9}"#),
+                (
+                    &format!("delivery/parked/{uid}/orders/0/k{:032x}", 99),
+                    r#"{"v":1,"head":15,"attempts":1,"first":1,"due":9,"paused":true}"#,
+                ),
+                (&format!("delivery/dead/{uid}/orders/1"), r#"{"v":1,"handled":[[3,4],[8,8]]}"#),
+                ("delivery/exception/00000000000000ff/orders/0", r#"{"v":1,"read":1,"open":[]}"#),
+                ("delivery/catalogue", r#"{"v":1,"revision":1000}"#),
+            ],
+        )
+        .await;
+        let view = catalogue.view().clone();
+        let mut carried = gather(&slots, &view).unwrap();
+        let spoken: BTreeMap<String, Vec<u64>> = carried
+            .positions()
+            .into_iter()
+            .map(|(partition, some)| {
+                (partition.number.to_string(), some.into_iter().map(|position| position.0).collect())
+            })
+            .collect();
+        assert_eq!(spoken["0"], [5, 10, 11, 12, 15, 20, 30]);
+        assert_eq!(spoken["1"], [3, 4, 6, 8, 40]);
+        // Everything is a hundred further there, and what stood at 11 is kept no longer.
+        carried.translate(&|_, position| Some(Found { position: Position(position.0 + 100), exact: position.0 != 11 }));
+        assert_eq!(carried.trimmed, 1);
+
+        let (other, there) = backbone(2).await;
+        carried.write(&there, &view, 77).await.unwrap();
+        let starts: Vec<(Bytes, Bytes)> = carried.starts().collect();
+        assert_eq!(starts[0].1, r#"{"v":1,"positions":[105,106]}"#.as_bytes());
+        let text = |key: &str| {
+            let head = there[0].get(key.as_bytes()).unwrap_or_else(|| panic!("{key} is missing"));
+            String::from_utf8(head.value.to_vec()).unwrap()
+        };
+        assert_eq!(text("delivery/routed/orders/0"), r#"{"v":1,"position":130}"#);
+        assert_eq!(text("delivery/routed/orders/1"), r#"{"v":1,"position":140}"#);
+        assert_eq!(
+            text(&format!("delivery/exception/{uid}/orders/0")),
+            r#"{"v":1,"read":120,"open":[[110,110],[112,112],[115,115]]}"#
+        );
+        assert_eq!(
+            text(&format!("delivery/parked/{uid}/orders/0/s112")),
+            r#"{"v":1,"head":112,"attempts":2,"first":1,"due":9}"#
+        );
+        assert!(text(&format!("delivery/parked/{uid}/orders/0/k{:032x}", 99)).contains(r#""head":115"#));
+        assert_eq!(text(&format!("delivery/dead/{uid}/orders/1")), r#"{"v":1,"handled":[[103,104],[108,108]]}"#);
+        assert_eq!(text("delivery/catalogue"), r#"{"v":1,"revision":77}"#);
+        assert_eq!(there[0].scan(b"delivery/exception/").len(), 1, "nobody wants what a gone subscription had");
+        // A second attempt leaves nothing of the first.
+        put(&slots[0], &[(&format!("delivery/exception/{uid}/orders/0"), r#"{"v":1,"read":20,"open":[]}"#)]).await;
+        let key = format!("delivery/parked/{uid}/orders/0/s12");
+        slots[0].commit(Command::new().delete(key, Expect::Any)).await.unwrap();
+        gather(&slots, &view).unwrap().write(&there, &view, 78).await.unwrap();
+        assert_eq!(there[0].scan(b"delivery/parked/").len(), 1);
+        drop(other);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_known_is_not_left_behind_in_silence() {
+        let (catalogue, slots) = backbone(1).await;
+        put(&slots[0], &[("state/orders/1", "{}")]).await;
+        let error = gather(&slots, &catalogue.view()).unwrap_err();
+        assert!(error.to_string().contains("slot 0 holds state/orders/1"), "{error}");
     }
 }
