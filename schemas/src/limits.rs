@@ -561,6 +561,8 @@ pub const RABBITMQ_POSITION_TIMEOUT: Duration = Duration::from_millis(400);
 pub const RABBITMQ_WATCHES: usize = 512;
 /// How long a journal is read along to which nothing is written: longer than its owner is without a sign of life.
 pub const RABBITMQ_WATCH_IDLE: Duration = Duration::from_secs(5);
+/// How long a node of a RabbitMQ cluster may lack what was read before from another one, until it counts as lost.
+pub const RABBITMQ_REPLICA_PATIENCE: Duration = Duration::from_secs(15);
 /// How often RabbitMQ and the gateway give each other a sign of life; after the second that is missing the
 /// connection is opened anew.
 pub const RABBITMQ_HEARTBEAT: Duration = Duration::from_secs(3);

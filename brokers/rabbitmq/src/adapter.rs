@@ -139,7 +139,7 @@ impl RabbitBroker {
             replicas: options.replicas,
             ..StreamSettings::default()
         };
-        let asker = Arc::new(Asker::new(Arc::clone(&ask)));
+        let asker = Arc::new(Asker::new(Arc::clone(&ask), options.hosts.len() > 1));
         let registry = Arc::new(Registry::open(Arc::clone(&asker), names.logs(), settings).await?);
         lane::establish(&lanes, &names).await?;
         let publisher = |link: &Arc<Link>| {

@@ -10,6 +10,10 @@
 //! asked for at once, because the channel takes one after the other; the cancellation may not be sent before the second
 //! is confirmed, because it would be worked off before what the stream's process said.
 //!
+//! A reader is given the replica of the node that it is connected to. One that was just started, or follows a leader that died, lacks for a
+//! while what others have: so where a cluster is spoken to, an end before a record that was there is no answer, until it has
+//! stayed so for [`limits::RABBITMQ_REPLICA_PATIENCE`].
+//!
 //! Each reader costs the broker more than what it reads: the coordinator of all streams, one process on a cluster, writes it
 //! down and synchronises that to disk, before the next. So what is needed all the time is not asked: where an owner's
 //! frames stand is read by a reader that stays (`watch`), and which generations a slot has is told without their ends.
@@ -30,6 +34,7 @@ use parking_lot::Mutex;
 use tidegate_backbone::{Error, ErrorKind, Result};
 use tidegate_schemas::limits;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::connection::{Link, State};
 use crate::error::{busy, failed, misconfigured, unavailable, unconfirmed};
@@ -92,6 +97,8 @@ pub(crate) struct Asker {
     reads: AtomicU64,
     /// Of each stream a record that was there: an end is looked for behind it, because the last chunk may be large.
     hints: Mutex<HashMap<String, u64>>,
+    /// Streams whose end is before a record that was there, and since when; nothing where there is one node.
+    short: Option<Mutex<HashMap<String, Instant>>>,
 }
 
 /// Where a stream ends.
@@ -125,8 +132,10 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 pub(crate) const READ_MAX: u16 = u16::MAX;
 
 impl Asker {
-    pub(crate) fn new(link: Arc<Link>) -> Self {
+    /// `is_cluster` where there may be other nodes than the one that is asked.
+    pub(crate) fn new(link: Arc<Link>, is_cluster: bool) -> Self {
         Self {
+            short: is_cluster.then(Mutex::default),
             link,
             permits: Semaphore::new(limits::RABBITMQ_QUESTIONS),
             pool: Pool::default(),
@@ -193,6 +202,31 @@ impl Asker {
                 Err(if changes { error.outcome_unknown() } else { error })
             }
         }
+    }
+
+    /// Whether the node that is asked may not have yet what another one has.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.short.is_some()
+    }
+
+    /// Whether an end before that record is to be believed.
+    fn is_patient(&self, stream: &str, hint: Option<u64>, found: Option<u64>) -> Result<()> {
+        let Some(short) = &self.short else { return Ok(()) };
+        let mut short = short.lock();
+        let Some(hint) = hint.filter(|hint| found.is_none_or(|found| found < *hint)) else {
+            short.remove(stream);
+            return Ok(());
+        };
+        if short.len() >= limits::RABBITMQ_HINTS_KEPT {
+            short.clear();
+        }
+        if short.entry(stream.to_owned()).or_insert_with(Instant::now).elapsed() < limits::RABBITMQ_REPLICA_PATIENCE {
+            return Err(unavailable(format!(
+                "the node of RabbitMQ that is asked has not all of the stream {stream} that was read before, the record at {hint}"
+            )));
+        }
+        short.remove(stream);
+        Ok(())
     }
 
     /// What is committed from there on, at most `count` records.
@@ -269,6 +303,7 @@ impl Asker {
             records.extend(self.last(stream).await?);
         }
         let found = records.last().and_then(offset);
+        self.is_patient(stream, hint, found)?;
         match found {
             Some(offset) => self.hint(stream, offset),
             None => drop(self.hints.lock().remove(stream)),
@@ -375,6 +410,7 @@ impl Asker {
                 channel.queue_delete(stream.into(), QueueDeleteOptions::default()).await.map(|_| ())
             })
             .await;
+        self.hints.lock().remove(stream);
         match deleted {
             Err(error) if *error.kind() == ErrorKind::NotFound => Ok(()),
             deleted => deleted,

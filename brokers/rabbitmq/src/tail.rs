@@ -25,6 +25,9 @@ use crate::error::{closed, failed, misconfigured, not_found, unavailable};
 use crate::recent::Seen;
 use crate::record::{bytes_of, decode};
 
+/// How long before it is looked again into a gap.
+const GAP_DELAY: Duration = Duration::from_millis(200);
+
 /// What is read.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
@@ -103,6 +106,8 @@ pub(crate) struct RabbitTail {
     sessions: u64,
     /// A record that stands behind a gap which nothing explains yet.
     behind_gap: Option<(Position, Delivery)>,
+    /// The place of the last gap, and since when it is looked into.
+    gap: Option<(Position, Instant)>,
     beginning: Option<BoxFuture<'static, Result<Session>>>,
     retry_delay: Duration,
 }
@@ -139,6 +144,7 @@ impl RabbitTail {
             session: None,
             sessions: 0,
             behind_gap: None,
+            gap: None,
             beginning: None,
             retry_delay: Duration::ZERO,
         }
@@ -206,6 +212,11 @@ impl RabbitTail {
         if let Some(first) = session.first.take()
             && first != (Known { offset, hash: hash(&delivery) })
         {
+            if offset != first.offset && self.shared.asker.is_cluster() {
+                // The node that is read from has not all yet that another one told.
+                self.lose_session();
+                return Ok(());
+            }
             let lost = lost(&self.source, first.offset, "holds another record than it did");
             self.lose_session();
             return Err(lost);
@@ -248,7 +259,22 @@ impl RabbitTail {
             self.lose_session();
             return Err(position_lost(&self.source.id, self.wanted, begin));
         }
-        // Streams of others have places that hold no record.
+        // Streams of others have places that hold no record. In ours there is hardly ever such a gap: where a leader died, a node
+        // was seen to go on behind records that it did not have yet. A consumer that begins anew at the place is given them.
+        let ours = self.source.identity.is_some() || matches!(self.source.id, LogId::Slot { .. });
+        let looks_again = match self.gap.filter(|(place, _)| *place == self.wanted) {
+            None => {
+                self.gap = Some((self.wanted, Instant::now()));
+                true
+            }
+            Some((_, since)) => self.shared.asker.is_cluster() && since.elapsed() < limits::RABBITMQ_REPLICA_PATIENCE,
+        };
+        if ours && looks_again {
+            tracing::debug!(log = %self.source.id, wanted = %self.wanted, %position, "a gap, which is looked into again");
+            self.lose_session();
+            self.retry_delay = GAP_DELAY;
+            return Ok(());
+        }
         self.store(position, delivery);
         Ok(())
     }
