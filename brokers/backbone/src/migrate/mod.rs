@@ -2,7 +2,7 @@
 //!
 //! | promise | by |
 //! |---|---|
-//! | nothing acknowledged is lost | what counts as copied was read back from the new backbone ([`copy`]); publishing is held for the moment of the move, and goes to the new one after it |
+//! | nothing acknowledged is lost | what counts as copied was read back from the new backbone (`copy`); publishing is held for the moment of the move, and goes to the new one after it |
 //! | keys keep their order | partitions keep their numbers and their order; what is held is written in the order in which it came |
 //! | subscriptions go on where they were | deliveries are ended first, and where each stands is written to the new slots, with the positions of the same events there ([`crate::consume`]) |
 //! | one backbone counts | the move is one commit in slot 0 of the old one; gateways on the new one work when that was made, and not before |

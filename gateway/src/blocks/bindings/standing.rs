@@ -79,7 +79,7 @@ pub(super) struct Standing {
     resumed: Notify,
 }
 
-/// Figures of a [`Standing`].
+/// What an input has done since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
