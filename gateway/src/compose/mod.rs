@@ -234,7 +234,8 @@ async fn assemble(
     };
     let outputs = Outputs::new(queues.clone());
     outputs.apply(&resources);
-    let sinks = Sinks::new(&delivery, outputs.clone());
+    // Deliveries that are out when no more are to go out end over their connections, which therefore stay longer.
+    let sinks = Sinks::new(&backbone, outputs.clone());
     let block = PubSub::start(Arc::clone(&log), Arc::clone(&consume), delivery.clone(), options, sinks, traces.clone());
     if let Some(requests) = cluster.requests() {
         block.join(requests);

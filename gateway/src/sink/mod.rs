@@ -134,7 +134,7 @@ impl Drop for Inner {
     }
 }
 
-/// Starts the tasks of connections; they end with the client.
+/// Starts the tasks of connections; they end with the client, or when the environment is told to stop.
 #[derive(Clone)]
 struct Connections {
     environment: Environment,
@@ -199,7 +199,7 @@ fn builder(options: &Options, connections: &Connections) -> Builder {
 impl Http {
     /// A client whose connections are tasks of `environment`.
     pub fn new(options: Options, environment: &Environment) -> Self {
-        let connections = Connections { environment: environment.clone(), end: CancellationToken::new() };
+        let connections = Connections { environment: environment.clone(), end: environment.stopping().child_token() };
         let any = Pool::new(AddressPolicy::Any, &options, &connections);
         let loopback = Pool::new(AddressPolicy::PublicOrLoopback, &options, &connections);
         let public = Pool::new(AddressPolicy::PublicOnly, &options, &connections);
