@@ -13,8 +13,9 @@ use serde_json::Value;
 use tidegate_conformance::Broker;
 use tidegate_tests::client::{Answer, Client, Outgoing};
 use tidegate_tests::cluster::{Member, acknowledged, broker, order, until};
+use tidegate_tests::gateway::Gateway;
 use tidegate_tests::home::Home;
-use tidegate_tests::load::{self, Load};
+use tidegate_tests::load::{self, Load, Running};
 use tidegate_tests::sink::{Delivery, Reply, Sink};
 use tidegate_tests::subscriptions::{Subscription, dead_letters, wait_for_dead_letters};
 
@@ -112,9 +113,9 @@ async fn grows(sink: &Sink) {
     sink.wait_until("more deliveries", |deliveries| deliveries.len() >= seen + 200).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_moves_to_kafka_and_back_under_load() {
-    let Some(kafka) = broker("kafka").await else { return };
+/// Kafka, and a gateway on the embedded log that delivers a load: where to, where it lives, itself, what is published, and by whom.
+async fn loaded() -> Option<(Broker, Sinks, Home, Gateway, Load, Running)> {
+    let kafka = broker("kafka").await?;
     let sinks = Sinks::start().await;
     let home = Home::new();
     home.write_resource("all.yaml", &sinks.resources(kafka.url()));
@@ -122,6 +123,12 @@ async fn everything_moves_to_kafka_and_back_under_load() {
     let load = Load::new("load", PRODUCERS);
     let running = load.begin(first.client());
     grows(&sinks.steady).await;
+    Some((kafka, sinks, home, first, load, running))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_moves_to_kafka_and_back_under_load() {
+    let Some((kafka, sinks, home, first, load, running)) = loaded().await else { return };
     first.client().post("/subscriptions/paused/pause", &[], "").await.unwrap().expect(200);
     wait_for_dead_letters(first.client(), "failing", 1).await;
 
@@ -196,14 +203,7 @@ async fn everything_moves_to_kafka_and_back_under_load() {
 /// Gateways on the new backbone without what the old one holds: what is checked above must find that out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_control_without_a_migration_loses_what_was_not_delivered() {
-    let Some(kafka) = broker("kafka").await else { return };
-    let sinks = Sinks::start().await;
-    let home = Home::new();
-    home.write_resource("all.yaml", &sinks.resources(kafka.url()));
-    let first = home.start().await;
-    let load = Load::new("load", PRODUCERS);
-    let running = load.begin(first.client());
-    grows(&sinks.steady).await;
+    let Some((kafka, sinks, _home, first, load, running)) = loaded().await else { return };
     running.finish().await;
     first.kill().await;
     let ids = acknowledged(&load.acknowledged());

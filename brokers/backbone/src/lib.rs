@@ -42,6 +42,7 @@ pub mod error;
 pub mod lane;
 pub mod log;
 pub mod migrate;
+mod outstanding;
 pub mod publish;
 pub mod queues;
 pub mod request;

@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tidegate_schemas::limits;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Appended, BoxFuture, LogId, PartitionLog, Record};
+use crate::outstanding::Outstanding;
 
 /// When a publisher may try again whose event had no room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -50,23 +50,15 @@ pub(super) struct Gate {
     /// Appends that wait, in the order in which they were asked for.
     held: Mutex<VecDeque<Waiting>>,
     /// Appends to the backbone that are not answered.
-    out: Arc<Out>,
-}
-
-#[derive(Debug, Default)]
-struct Out {
-    count: AtomicUsize,
-    none: Notify,
+    out: Arc<Outstanding>,
 }
 
 /// One append that is out.
-struct Pass(Arc<Out>);
+struct Pass(Arc<Outstanding>);
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none.notify_waiters();
-        }
+        self.0.end();
     }
 }
 
@@ -95,7 +87,7 @@ impl Gate {
     fn begin(&self, course: &Course, home: &dyn PartitionLog, id: &LogId, record: Record) -> Answer {
         match course {
             Course::Home | Course::Held => {
-                self.out.count.fetch_add(1, Ordering::AcqRel);
+                self.out.begin();
                 let pass = Pass(Arc::clone(&self.out));
                 let appended = home.append(id, record);
                 Box::pin(async move {
@@ -141,15 +133,6 @@ impl Gate {
 
     /// Waits until every append to the backbone was answered that was begun before.
     pub(super) async fn answered(&self) {
-        loop {
-            let none = self.out.none.notified();
-            tokio::pin!(none);
-            // Before the look, so that one that is answered between is not missed.
-            none.as_mut().enable();
-            if self.out.count.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            none.await;
-        }
+        self.out.ended().await;
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_routing::TopicName;
 
+pub(crate) use super::checkpoint::start_entries;
 use super::checkpoint::{self, Begun, Draft, Handled, Loaded, Starts};
 use super::core::{Partition, Standing};
 use super::progress::{LaneKey, Parked};
@@ -101,11 +102,6 @@ pub(crate) fn gather(slots: &[Arc<dyn SlotHandle>], view: &View) -> Result<Carri
         }
     }
     Ok(Carried { places, starts: begun, trimmed: 0 })
-}
-
-/// What slot 0 says already of where subscriptions began.
-pub(crate) fn starts_of(slot0: &dyn SlotHandle) -> Vec<(Bytes, Bytes)> {
-    checkpoint::start_entries(slot0)
 }
 
 impl Carried {

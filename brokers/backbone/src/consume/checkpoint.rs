@@ -376,7 +376,7 @@ pub(super) fn places(slot: &dyn SlotHandle) -> Result<Vec<(u64, Partition)>> {
 /// # Errors
 /// [`ErrorKind::DataLoss`] where an entry cannot be read.
 pub(super) fn starts(slot0: &dyn SlotHandle) -> Result<Vec<(Bytes, u64, TopicName, Begun)>> {
-    let start = |(key, _, value): (Bytes, u64, Bytes)| {
+    let start = |(key, value): (Bytes, Bytes)| {
         let text = std::str::from_utf8(&key[STARTS.len()..]).unwrap_or_default();
         let place = text
             .split_once('/')
@@ -385,11 +385,11 @@ pub(super) fn starts(slot0: &dyn SlotHandle) -> Result<Vec<(Bytes, u64, TopicNam
         let begun = read(&key, &value)?;
         Ok((key, uid, topic, begun))
     };
-    slot0.scan(STARTS.as_bytes()).into_iter().map(start).collect()
+    start_entries(slot0).into_iter().map(start).collect()
 }
 
 /// The entries of slot 0 that say where subscriptions began.
-pub(super) fn start_entries(slot0: &dyn SlotHandle) -> Vec<(Bytes, Bytes)> {
+pub(crate) fn start_entries(slot0: &dyn SlotHandle) -> Vec<(Bytes, Bytes)> {
     slot0.scan(STARTS.as_bytes()).into_iter().map(|(key, _, value)| (key, value)).collect()
 }
 

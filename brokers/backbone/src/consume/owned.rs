@@ -1,11 +1,10 @@
 //! One slot whose partitions this process delivers: everything that belongs to that ownership, and ends with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::checkpoint;
@@ -17,6 +16,7 @@ use crate::catalogue::Catalogue;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::log::PartitionLog;
+use crate::outstanding::Outstanding;
 use crate::slot::Journal;
 
 /// See the module.
@@ -38,8 +38,7 @@ pub(super) struct Owned {
     closing: AtomicBool,
     ended: AtomicBool,
     over: CancellationToken,
-    out: AtomicU32,
-    settled: Notify,
+    out: Outstanding,
     observer: Arc<dyn Observer>,
     /// That its lease ran out was told, and it was not held since.
     expired: AtomicBool,
@@ -69,8 +68,7 @@ impl Owned {
             closing: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             over: environment.stopping().child_token(),
-            out: AtomicU32::new(0),
-            settled: Notify::new(),
+            out: Outstanding::default(),
             observer,
             expired: AtomicBool::new(false),
         }))
@@ -135,31 +133,17 @@ impl Owned {
 
     /// A delivery went out.
     pub(super) fn goes_out(&self) {
-        self.out.fetch_add(1, Ordering::AcqRel);
+        self.out.begin();
     }
 
     /// A delivery came back.
     pub(super) fn came_back(&self) {
-        if self.out.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.settled.notify_waiters();
-        }
+        self.out.end();
     }
 
     /// Waits until nothing is out, at most that long. Gives how much still is.
     pub(super) async fn drained(&self, at_most: Duration) -> u32 {
-        let empty = async {
-            loop {
-                let settled = self.settled.notified();
-                tokio::pin!(settled);
-                // Before the look, so that one that comes back between is not missed.
-                settled.as_mut().enable();
-                if self.out.load(Ordering::Acquire) == 0 {
-                    return;
-                }
-                settled.await;
-            }
-        };
-        let _late = tokio::time::timeout(at_most, empty).await;
-        self.out.load(Ordering::Acquire)
+        let _late = tokio::time::timeout(at_most, self.out.ended()).await;
+        self.out.count()
     }
 }

@@ -180,13 +180,12 @@ impl Copier {
     /// Whether an event is among the next ones of the old backbone.
     async fn is_soon(&self, id: &LogId, from: Position, digest: Digest) -> Result<bool> {
         let end = self.source.info(id).await?.end;
-        let (mut tail, mut looked) = (open_at(&self.source, id, from).await?, 0);
-        while looked < RECENT && tail.position() < end {
-            for stored in tail.next(limits::MIGRATION_BATCH_BYTES).await?.records {
-                if digest_of(&stored.record)? == digest {
-                    return Ok(true);
-                }
-                looked += 1;
+        let mut ahead = Back::open(&self.source, id, from).await?;
+        for _ in 0..RECENT {
+            match ahead.next_before(end).await? {
+                None => break,
+                Some((_, next)) if next == digest => return Ok(true),
+                Some(_) => ahead.pass(),
             }
         }
         Ok(false)
@@ -214,7 +213,7 @@ impl Copier {
 }
 
 /// Reads a log from a position on, or from its first record where that one was trimmed.
-pub(super) async fn open_at(log: &Arc<dyn PartitionLog>, id: &LogId, from: Position) -> Result<Box<dyn Tail>> {
+async fn open_at(log: &Arc<dyn PartitionLog>, id: &LogId, from: Position) -> Result<Box<dyn Tail>> {
     match log.tail(id, from).await {
         Err(error) => match error.kind() {
             ErrorKind::PositionLost { earliest } => log.tail(id, *earliest).await,
@@ -229,14 +228,14 @@ fn sent(Stored { position, record, .. }: Stored) -> Result<Sent> {
     Ok(Sent { position, digest, record })
 }
 
-pub(super) fn digest_of(record: &Record) -> Result<Digest> {
+fn digest_of(record: &Record) -> Result<Digest> {
     match record {
         Record::Event(event) => Ok(Digest::of(event)),
         Record::Frame(_) => Err(Error::new(ErrorKind::DataLoss, "a topic holds a frame of a slot")),
     }
 }
 
-/// What stands in a log, as it is read back.
+/// What stands in a log, event by event, as it is read back.
 pub(super) struct Back {
     id: LogId,
     tail: Box<dyn Tail>,
@@ -258,7 +257,8 @@ impl Back {
         Ok(self.ahead.front().copied().filter(|(position, _)| *position < end))
     }
 
-    fn pass(&mut self) {
+    /// The one that was given last is done with.
+    pub(super) fn pass(&mut self) {
         self.ahead.pop_front();
     }
 

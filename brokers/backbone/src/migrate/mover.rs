@@ -247,9 +247,15 @@ impl Mover {
         }
         for command in commands {
             // With each of them: who is not the one any more to do the work writes nothing.
-            let command = command.put(STATE, Expect::Revision(self.revision), write(&self.state));
-            self.revision = self.shared.slot0.commit(command).await?.revision;
+            self.commit(command).await?;
         }
+        Ok(())
+    }
+
+    /// Commits a command together with the state, where this process is still the one to do the work.
+    async fn commit(&mut self, command: Command) -> std::result::Result<(), Stop> {
+        let command = command.put(STATE, Expect::Revision(self.revision), write(&self.state));
+        self.revision = self.shared.slot0.commit(command).await?.revision;
         Ok(())
     }
 
@@ -257,10 +263,7 @@ impl Mover {
     async fn give_way(&mut self, reason: &str) -> std::result::Result<(), Stop> {
         self.state.phase = Phase::Copying;
         self.state.error = Some(reason.to_owned());
-        let command =
-            Command::new().put(STATE, Expect::Revision(self.revision), write(&self.state)).delete(FROZEN, Expect::Any);
-        self.revision = self.shared.slot0.commit(command).await?.revision;
-        Ok(())
+        self.commit(Command::new().delete(FROZEN, Expect::Any)).await
     }
 
     /// Every topic that is ours to move.
@@ -313,11 +316,7 @@ impl Mover {
                 }
             }
         }
-        let command = Command::new()
-            .put(STATE, Expect::Revision(self.revision), write(&self.state))
-            .delete(copied_key(id), Expect::Any);
-        self.revision = self.shared.slot0.commit(command).await?.revision;
-        Ok(())
+        self.commit(Command::new().delete(copied_key(id), Expect::Any)).await
     }
 
     /// Which partitions have more than was copied, each with its end; those that are not begun are begun.
@@ -430,12 +429,7 @@ impl Mover {
         self.state.phase = Phase::Switching;
         self.state.attempt += 1;
         self.state.error = None;
-        let command = Command::new().put(STATE, Expect::Revision(self.revision), write(&self.state)).put(
-            FROZEN,
-            Expect::Any,
-            Bytes::new(),
-        );
-        self.revision = shared.slot0.commit(command).await?.revision;
+        self.commit(Command::new().put(FROZEN, Expect::Any, Bytes::new())).await?;
         info!(attempt = self.state.attempt, "gateways are asked to hold their work for the move");
         self.held().await?;
         let claims = &shared.parts.claims;
@@ -465,8 +459,7 @@ impl Mover {
         self.state.phase = Phase::Moved;
         self.state.behind = Some(0);
         self.state.moved_at = Some(shared.parts.environment.clock.unix_milliseconds());
-        self.save().await?;
-        Ok(())
+        self.save().await
     }
 
     /// Waits until every gateway holds its work for this attempt, and every slot is owned by one that does.
@@ -547,7 +540,7 @@ impl Mover {
         carried: &carry::Carried,
     ) -> std::result::Result<u64, Stop> {
         let wanted: BTreeMap<Bytes, Bytes> = view.entries().chain(carried.starts()).collect();
-        let known: BTreeMap<Bytes, Bytes> = entries(slot0).into_iter().chain(carry::starts_of(slot0)).collect();
+        let known: BTreeMap<Bytes, Bytes> = entries(slot0).into_iter().chain(carry::start_entries(slot0)).collect();
         let mut command = Command::new();
         for (key, value) in wanted.iter().filter(|(key, value)| known.get(*key) != Some(value)) {
             command = command.put(key.clone(), Expect::Any, value.clone());

@@ -3,16 +3,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::copy::{Back, Copier, digest_of, open_at};
+use super::copy::{Back, Copier};
 use super::entry::Copied;
 use crate::consume::carry::Found;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{LogId, Position, Tail};
+use crate::log::{LogId, Position};
 
 /// Both logs, read in step.
 struct Walk {
-    source: Box<dyn Tail>,
-    ahead: std::collections::VecDeque<(Position, super::digest::Digest)>,
+    source: Back,
     target: Back,
     /// The event that was reached last, here and there.
     at: Option<(Position, Position)>,
@@ -32,27 +31,21 @@ impl Copier {
         let mut found = HashMap::new();
         let mut walk: Option<Walk> = None;
         for position in wanted {
-            if *position >= copied.source {
-                found.insert(*position, Found { position: copied.target, exact: false });
-                continue;
-            }
             let sample = copied.sample_before(*position).or_else(|| copied.samples.first().copied());
-            let Some((near, there)) = sample else {
+            let Some((near, there)) = sample.filter(|_| *position < copied.source) else {
                 found.insert(*position, Found { position: copied.target, exact: false });
                 continue;
             };
-            let goes_on = walk.as_ref().and_then(|walk| walk.at).is_some_and(|(at, _)| at >= near);
-            if !goes_on {
-                walk = Some(Walk {
-                    source: open_at(&self.source, id, near).await?,
-                    ahead: std::collections::VecDeque::new(),
+            let mut on = match walk.take().filter(|walk| walk.at.is_some_and(|(at, _)| at >= near)) {
+                Some(walk) => walk,
+                None => Walk {
+                    source: Back::open(&self.source, id, near).await?,
                     target: Back::open(&self.target, id, there).await?,
                     at: None,
-                });
-            }
-            if let Some(walk) = &mut walk {
-                found.insert(*position, walk.to(id, copied, *position).await?);
-            }
+                },
+            };
+            found.insert(*position, on.to(id, copied, *position).await?);
+            walk = Some(on);
         }
         Ok(found)
     }
@@ -65,13 +58,10 @@ impl Walk {
             if let Some((here, there)) = self.at.filter(|(here, _)| *here >= position) {
                 return Ok(Found { position: there, exact: here == position });
             }
-            while self.ahead.is_empty() && self.source.position() < copied.source {
-                for stored in self.source.next(tidegate_schemas::limits::MIGRATION_BATCH_BYTES).await?.records {
-                    self.ahead.push_back((stored.position, digest_of(&stored.record)?));
-                }
-            }
-            let next = self.ahead.pop_front().filter(|(here, _)| *here < copied.source);
-            let Some((here, digest)) = next else { return Ok(Found { position: copied.target, exact: false }) };
+            let Some((here, digest)) = self.source.next_before(copied.source).await? else {
+                return Ok(Found { position: copied.target, exact: false });
+            };
+            self.source.pass();
             let there = self.target.find(digest, copied.target).await?.ok_or_else(|| {
                 let context =
                     format!("the event at position {here} of {id} was copied, and is not on the new backbone");
