@@ -7,6 +7,7 @@
 //! - [`home::Home`] is a folder with data and resource files; [`home::Home::start`] gives a running [`gateway::Gateway`].
 //! - [`client::Client`] speaks HTTP to it, [`raw`] speaks broken HTTP to it, [`frames`] HTTP/2 frame by frame.
 //! - [`sink::Sink`] receives deliveries and answers as the test says.
+//! - [`bindings`] declares queues of others as sinks and sources, and knows how they stand.
 //! - [`cluster`] starts several gateways on one broker, and knows what they own.
 //! - [`collector::Collector`] is a real OpenTelemetry Collector that receives traces.
 //! - [`load::Load`] publishes from many producers; [`checker::check`] says what became of it.
@@ -20,6 +21,7 @@
     reason = "tests run beside the product, not inside it: they read real clocks and start tasks of their own"
 )]
 
+pub mod bindings;
 pub mod checker;
 pub mod client;
 pub mod cluster;

@@ -51,6 +51,16 @@ impl Subscription<'_> {
     }
 }
 
+/// How a subscription stands: `active`, `unreachable` and so on.
+///
+/// # Panics
+///
+/// Where the gateway does not tell.
+pub async fn standing(client: &Client, name: &str) -> String {
+    let shown = client.get(&format!("/subscriptions/{name}")).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    shown.expect(200).json()["status"]["standing"].as_str().unwrap_or_default().to_owned()
+}
+
 /// The dead letters of a subscription, as the gateway lists them.
 ///
 /// # Panics

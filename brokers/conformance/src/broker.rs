@@ -164,11 +164,25 @@ impl Broker {
         self.run(verb, &node.map_or_else(|| self.name.clone(), |node| format!("{}/{node}", self.name))).await;
     }
 
+    /// Runs `rabbitmqctl` with these words at the first node, and gives what it printed: users and their rights, alarms.
+    ///
+    /// # Panics
+    ///
+    /// Where the broker is not ours or no RabbitMQ, or the command fails, with what it said.
+    pub async fn control(&self, words: &[&str]) -> String {
+        self.call(&[&["control", &self.name], words].concat()).await
+    }
+
     async fn run(&self, verb: &str, target: &str) {
+        self.call(&[verb, target]).await;
+    }
+
+    async fn call(&self, arguments: &[&str]) -> String {
         let state = self.state.as_ref().unwrap_or_else(|| panic!("{} was given by the environment", self.name));
-        let output = output(script(state.path()).args([verb, target])).await;
+        let output = output(script(state.path()).args(arguments)).await;
         let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "scripts/brokers {verb} {target}: {}\n{told}", output.status);
+        assert!(output.status.success(), "scripts/brokers {}: {}\n{told}", arguments.join(" "), output.status);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 

@@ -4,6 +4,8 @@ use lapin::ErrorKind as Cause;
 use tidegate_backbone::{Error, ErrorKind, LogId};
 use tidegate_schemas::limits;
 
+use crate::options::Options;
+
 /// The numbers of AMQP's refusals that are told apart.
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
@@ -60,6 +62,44 @@ pub(crate) fn failed(action: &str, error: lapin::Error, changes: bool) -> Error 
     let advice = advice(&kind);
     let failed = Error::new(kind, format!("{action}{advice}")).with_source(error);
     if unsure { failed.outcome_unknown() } else { failed }
+}
+
+/// A right that a user needs: `configure`, `write` or `read`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Right<'a> {
+    pub(crate) right: &'static str,
+    /// `queue` or `exchange`, as the broker says it.
+    pub(crate) on: &'static str,
+    pub(crate) name: &'a str,
+}
+
+impl Right<'_> {
+    /// That the user of these options lacks it and how it is given; `said` is what the broker says.
+    pub(crate) fn missing(&self, options: &Options, said: &str) -> String {
+        let (Self { right, on, name }, Options { user, vhost, .. }) = (self, options);
+        if said.contains("access to topic") {
+            return format!(
+                "user {user:?} has topic permissions that do not let it {right} with this routing key in the {on} {name} of the \
+                 virtual host {vhost:?}; let them match it (rabbitmqctl set_topic_permissions -p {vhost} {user} {name} WRITE READ)"
+            );
+        }
+        format!(
+            "user {user:?} lacks the right `{right}` on the {on} {name} of the virtual host {vhost:?}; let its pattern for \
+             `{right}` match {name} (rabbitmqctl set_permissions -p {vhost} {user} CONFIGURE WRITE READ sets all three)"
+        )
+    }
+}
+
+/// What failed that needs these rights: where one is missing, the error says which and how it is given.
+pub(crate) fn failed_for(action: &str, error: lapin::Error, options: &Options, rights: &[Right<'_>]) -> Error {
+    let missing = refusal(&error).filter(|(number, _)| *number == ACCESS_REFUSED).and_then(|(_, said)| {
+        let named = |right: &&Right<'_>| said.contains(&format!("{} '{}'", right.on, right.name));
+        rights.iter().find(named).or_else(|| rights.first()).map(|right| right.missing(options, said))
+    });
+    match missing {
+        Some(missing) => Error::new(ErrorKind::Denied, format!("{action}: {missing}")).with_source(error),
+        None => failed(action, error, false),
+    }
 }
 
 /// What became of a message that was handed to the connection, where it was not confirmed.
@@ -184,6 +224,33 @@ mod tests {
         for (number, said, name) in cases {
             assert_eq!(kind_of(number, said).name(), name, "{said}");
         }
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        let mut options = Options::from_url("amqp://mesh:secret@h:1/shop").unwrap();
+        let rights = [
+            Right { right: "write", on: "queue", name: "orders" },
+            Right { right: "read", on: "exchange", name: "orders" },
+        ];
+        let told = |options: &Options, said: &str| {
+            let refused = lapin::protocol::AMQPError::from_id(ACCESS_REFUSED, said.into()).unwrap();
+            let error = failed_for("binding", Cause::ProtocolError(refused).into(), options, &rights);
+            assert_eq!(*error.kind(), ErrorKind::Denied);
+            error.to_string()
+        };
+        let said = "ACCESS_REFUSED - access to exchange 'orders' in vhost 'shop' refused for user 'mesh'";
+        let of_exchange = told(&options, said);
+        assert!(of_exchange.contains("user \"mesh\" lacks the right `read` on the exchange orders"), "{of_exchange}");
+        assert!(of_exchange.contains("set_permissions -p shop mesh"), "{of_exchange}");
+        let of_queue =
+            told(&options, "ACCESS_REFUSED - access to queue 'orders' in vhost 'shop' refused for user 'mesh'");
+        assert!(of_queue.contains("lacks the right `write` on the queue orders"), "{of_queue}");
+        options.user = "other".to_owned();
+        let of_topic =
+            told(&options, "ACCESS_REFUSED - access to topic 'k' in exchange 'orders' in vhost 'shop' refused");
+        assert!(of_topic.contains("set_topic_permissions -p shop other orders"), "{of_topic}");
+        assert!(!of_topic.contains("secret"), "{of_topic}");
     }
 
     #[test]

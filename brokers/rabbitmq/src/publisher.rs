@@ -282,7 +282,14 @@ struct Told {
 async fn send(sent: Sent, link: Arc<Link>, late: Late) -> Told {
     let Sent { message, waiter, token, channel, open } = sent;
     if !channel.status().connected() {
-        let failed = Some(link.down(&waiter.what));
+        let failed = match link.current() {
+            Some(now) if now.generation == open.generation => unavailable(format!(
+                "{} was not begun: RabbitMQ has ended its channel over another message",
+                waiter.what
+            )),
+            _ => link.down(&waiter.what),
+        };
+        let failed = Some(failed);
         return Told { token, waiter, failed, returned: None };
     }
     let Message { exchange, key, mandatory, properties, body } = message;

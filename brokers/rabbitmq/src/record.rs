@@ -66,7 +66,7 @@ pub(crate) fn encode(record: Record, unix_milliseconds: u64, memory: &Budget) ->
                     Property::Boolean(boolean) => AMQPValue::Boolean(*boolean),
                     Property::Integer(number) => AMQPValue::LongLongInt(*number),
                     // Never written.
-                    Property::Time(_) | Property::Other => AMQPValue::Void,
+                    Property::Time(_) | Property::Binary(_) | Property::Other => AMQPValue::Void,
                 };
                 headers.insert((&**name).into(), value);
             }
@@ -105,12 +105,12 @@ pub(crate) fn property(value: &AMQPValue) -> Property {
         AMQPValue::ShortString(string) => text(string.as_str().as_bytes()),
         AMQPValue::LongString(string) => text(string.as_bytes()),
         AMQPValue::Timestamp(seconds) => i64::try_from(*seconds).map_or(Property::Other, Property::Time),
+        AMQPValue::ByteArray(bytes) => Property::Binary(Bytes::copy_from_slice(bytes.as_slice())),
         AMQPValue::Float(_)
         | AMQPValue::Double(_)
         | AMQPValue::DecimalValue(_)
         | AMQPValue::FieldArray(_)
         | AMQPValue::FieldTable(_)
-        | AMQPValue::ByteArray(_)
         | AMQPValue::Void => Property::Other,
     }
 }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tidegate_backbone::queues::{Address, QueueBrokers, Sent};
 use tidegate_backbone::{Error, ErrorKind};
 use tidegate_resources::{Binding, Direction, Output, Resources};
@@ -13,7 +13,15 @@ use tidegate_schemas::Event;
 #[derive(Clone, Debug)]
 pub struct Outputs {
     brokers: QueueBrokers,
-    declared: Arc<RwLock<HashMap<String, Arc<Binding>>>>,
+    declared: Arc<RwLock<HashMap<String, Arc<Known>>>>,
+}
+
+/// An output that is declared.
+#[derive(Debug)]
+struct Known {
+    binding: Binding,
+    /// Why nothing could go there, as it was found last.
+    hindrance: Mutex<Option<String>>,
 }
 
 /// Why an event did not get to where an output binding sends it.
@@ -67,7 +75,14 @@ impl Outputs {
     pub fn apply(&self, resources: &Resources) {
         let is_output = |binding: &&Binding| matches!(binding.direction, Direction::Output(_));
         let outputs = resources.bindings.iter().filter(is_output);
-        *self.declared.write() = outputs.map(|binding| (binding.name.clone(), Arc::new(binding.clone()))).collect();
+        let known = |binding: &Binding| Arc::new(Known { binding: binding.clone(), hindrance: Mutex::default() });
+        *self.declared.write() = outputs.map(|binding| (binding.name.clone(), known(binding))).collect();
+    }
+
+    /// Why nothing can go to the binding of that name, as whoever sent there last from this gateway found; nothing where
+    /// it went, or was refused for its own sake.
+    pub fn hindrance(&self, name: &str) -> Option<String> {
+        self.declared.read().get(name)?.hindrance.lock().clone()
     }
 
     /// Sends an event to where the binding of that name says, and waits until the broker has confirmed it.
@@ -76,8 +91,16 @@ impl Outputs {
     /// It was not confirmed; [`Unsent::verdict`] says what follows.
     pub async fn send(&self, name: &str, event: Event) -> Result<(), Unsent> {
         let known = self.declared.read().get(name).cloned();
-        let binding = known.ok_or_else(|| Unsent::Unknown(name.to_owned()))?;
-        let Direction::Output(output) = &binding.direction else { return Err(Unsent::Unknown(name.to_owned())) };
+        let known = known.ok_or_else(|| Unsent::Unknown(name.to_owned()))?;
+        let sent = self.send_to(&known.binding, event).await;
+        let hindered = sent.as_ref().err().filter(|unsent| unsent.verdict() == Verdict::Unreachable);
+        let hindrance = hindered.map(ToString::to_string);
+        *known.hindrance.lock() = hindrance;
+        sent
+    }
+
+    async fn send_to(&self, binding: &Binding, event: Event) -> Result<(), Unsent> {
+        let Direction::Output(output) = &binding.direction else { return Err(Unsent::Unknown(binding.name.clone())) };
         let to = match output {
             Output::Queue(queue) => Address::Queue(queue.as_str().into()),
             Output::Exchange { exchange, routing_key } => {
@@ -131,6 +154,9 @@ mod tests {
         let event_with = event().into_builder().subject("s").build().unwrap();
         let refused = outputs.send("out", event_with).await.unwrap_err();
         assert!(refused.to_string().contains("knows no broker l with queues"), "{refused}");
+        assert_eq!(outputs.hindrance("out"), Some(refused.to_string()));
+        assert!(outputs.send("out", event()).await.is_err());
+        assert_eq!(outputs.hindrance("out"), None, "that one was at fault by itself");
         outputs.apply(&Resources::default());
         assert!(matches!(outputs.send("out", event()).await, Err(Unsent::Unknown(_))));
     }

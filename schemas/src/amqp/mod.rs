@@ -7,8 +7,8 @@
 //! Decisions where the specification leaves room: texts are written as texts, times too, because a time of AMQP 0.9.1 has
 //! whole seconds only; a whole number and a truth value are written as what they are. Both prefixes are read, `cloudEvents_`
 //! and `cloudEvents:`, but one in each message. An event without payload has the property [`NO_DATA`]; an empty body without
-//! it is a payload that is empty. A property that is no text, number, truth value or time is a fault where it belongs to the
-//! event. A whole number as `time` counts milliseconds since 1970, as AMQP 1.0 counts times and libraries write them into
+//! it is a payload that is empty. Bytes are the value of an extension; they are written as text, in base64, which every reader
+//! of header tables takes. A property that is anything else than these is a fault where it belongs to the event. A whole number as `time` counts milliseconds since 1970, as AMQP 1.0 counts times and libraries write them into
 //! header tables too. What does not fit into binary mode is written in structured mode: see [`write()`].
 
 mod read;
@@ -17,6 +17,7 @@ mod write;
 pub use read::read;
 pub use write::{Written, write, write_structured};
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 /// What stands before an attribute's name.
@@ -39,7 +40,9 @@ pub enum Property {
     Integer(i64),
     /// A time in seconds since 1970. Never written.
     Time(i64),
-    /// Anything else, bytes that are no text among it. Never written.
+    /// Bytes. Never written.
+    Binary(Bytes),
+    /// Anything else, texts that are not in UTF-8 among it. Never written.
     Other,
 }
 
@@ -162,7 +165,14 @@ mod tests {
             all.push((name, value));
             all
         };
+        let bytes = Bytes::from_static(&[0xff, 0]);
+        let signed = with("cloudEvents_signature", Property::Binary(bytes.clone()));
+        assert_eq!(
+            read(&signed, None, "").unwrap().unwrap().extension("signature"),
+            Some(&Value::Binary(bytes.clone()))
+        );
         let faulty = [
+            (with("cloudEvents_subject", Property::Binary(bytes)), None, "is bytes"),
             (all[..3].to_vec(), None, "specversion"),
             (with("cloudEvents_id", text("2")), None, "more than one header"),
             (with("cloudEvents:note", text("2")), None, "another prefix"),

@@ -3,7 +3,7 @@ use bytestring::ByteString;
 
 use super::{NO_DATA, PREFIX, PREFIX_OF_OTHERS, Property};
 use crate::draft::Draft;
-use crate::event::{Data, Event, Timestamp, Value};
+use crate::event::{Data, Event, Timestamp, Value, rules};
 use crate::format::{Format, ReadError, is_structured};
 use crate::limits::Limits;
 use crate::media_type::MediaType;
@@ -63,7 +63,11 @@ pub fn read<'a>(
                 Some(time) => draft.text(name, time.text().clone()),
                 None => draft.fault(name, "is a time that no calendar has; write RFC 3339"),
             },
-            Property::Other => draft.fault(name, "is no text, number, truth value or time; write it as text"),
+            Property::Binary(_) if rules::extension_name(name).is_err() => {
+                draft.fault(name, "is bytes; write it as text")
+            }
+            Property::Binary(bytes) => draft.typed(name, Value::Binary(bytes.clone())),
+            Property::Other => draft.fault(name, "is no text, number, truth value, time or bytes; write it as text"),
         }
     }
     let empty = body.is_empty();

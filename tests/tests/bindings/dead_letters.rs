@@ -3,11 +3,12 @@
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use tidegate_schemas::limits::EVENT_BYTES;
+use tidegate_tests::bindings::{events, input, legacy, status, wait_for};
 use tidegate_tests::cluster::until;
 use tidegate_tests::home::Home;
 
+use crate::shared;
 use crate::somebody::{Somebody, arguments, quorum, text};
-use crate::{events, input, legacy, shared, status, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_queue_is_a_source_and_the_queues_stay_as_they_are() {

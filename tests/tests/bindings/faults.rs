@@ -9,6 +9,7 @@ use lapin::BasicProperties;
 use lapin::types::FieldTable;
 use serde_json::Value;
 use tidegate_conformance::Broker;
+use tidegate_tests::bindings::{input, legacy, status, wait_for};
 use tidegate_tests::client::Client;
 use tidegate_tests::cluster::{Member, Order, broker, order, until};
 use tidegate_tests::home::Home;
@@ -18,8 +19,8 @@ use tidegate_tests::subscriptions::Subscription;
 use tokio::task::JoinSet;
 
 use crate::outputs::FIRST_QUORUM_REST;
+use crate::shared;
 use crate::somebody::{Somebody, arguments, quorum, text};
-use crate::{input, legacy, shared, status, wait_for};
 
 const PRODUCERS: usize = 4;
 /// How long a program rests behind each message: no more are to be sent than a slow machine carries.

@@ -2,10 +2,11 @@
 
 use lapin::BasicProperties;
 use serde_json::Value;
+use tidegate_tests::bindings::{events, input, legacy, status, wait_for};
 use tidegate_tests::home::Home;
 
+use crate::shared;
 use crate::somebody::{Somebody, arguments, quorum, text};
-use crate::{events, input, legacy, shared, status, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_classic_and_quorum_queues_become_events() {

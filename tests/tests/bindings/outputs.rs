@@ -3,28 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use lapin::message::Delivery;
-use tidegate_tests::client::{Client, Outgoing};
+use tidegate_tests::bindings::{legacy, output, to};
+use tidegate_tests::client::Outgoing;
 use tidegate_tests::cluster::{acknowledged, broker, until};
 use tidegate_tests::home::Home;
 use tidegate_tests::load::{Load, parse_id};
-use tidegate_tests::subscriptions::{QUICK_RETRY, Subscription, dead_letters, wait_for_dead_letters};
+use tidegate_tests::subscriptions::{QUICK_RETRY, dead_letters, standing, wait_for_dead_letters};
 
+use crate::shared;
 use crate::somebody::{Somebody, arguments, headers, id, quorum, text};
-use crate::{legacy, resource, shared};
-
-fn to(name: &str, topic: &str, binding: &str, delivery: &[&str]) -> String {
-    let sink = format!("binding://{binding}");
-    "---\n".to_owned() + &Subscription { name, topics: &[topic], filters: &[], sink: &sink, delivery }.yaml()
-}
-
-fn output(name: &str, spec: &str) -> String {
-    resource("Binding", name, &format!("broker: legacy, output: {{{spec}}}"))
-}
-
-async fn standing(client: &Client, name: &str) -> String {
-    let shown = client.get(&format!("/subscriptions/{name}")).await.unwrap().expect(200).json();
-    shown["status"]["standing"].as_str().unwrap_or_default().to_owned()
-}
 
 /// See brokers/rabbitmq/README.md, what RabbitMQ can lose.
 pub(crate) const FIRST_QUORUM_REST: std::time::Duration = std::time::Duration::from_secs(2);

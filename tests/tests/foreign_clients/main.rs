@@ -1,6 +1,8 @@
 //! Clients that are not ours write into and read from the gateway's topics on a broker, and the gateway theirs: Python's
 //! `nats-py`, `confluent-kafka` and `pika`, with events read and written by the `cloudevents` package.
 //!
+//! With queues and exchanges of RabbitMQ, bindings stand in between.
+//!
 //! Events are compared whole, as documents in the JSON format: every attribute, and the data.
 #![allow(
     clippy::disallowed_methods,
@@ -9,6 +11,7 @@
     reason = "a test beside the product, not inside it"
 )]
 
+mod bindings;
 mod python;
 
 use std::collections::BTreeMap;
@@ -17,10 +20,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
+use tidegate_conformance::Broker;
 use tidegate_tests::client::Client;
 use tidegate_tests::cluster::{Member, broker, settled, until};
 use tidegate_tests::sink::{Delivery, Sink};
 use tidegate_tests::subscriptions::Subscription;
+use tokio::sync::OnceCell;
 
 use python::Foreign;
 
@@ -317,11 +322,11 @@ async fn topics_of_others_are_attached(stage: &Stage) {
 }
 
 /// One gateway and one client of each kind for all of it: brokers and environments of Python are slow to start.
-async fn foreign_clients_of(kind: &'static str) {
-    let Some(broker) = broker(kind).await else { return };
-    let Some(foreign) = Foreign::of(&broker).await else { return };
+async fn foreign_clients_of(kind: &'static str, broker: Option<&Broker>) {
+    let Some(broker) = broker else { return };
+    let Some(foreign) = Foreign::of(broker).await else { return };
     let sink = Sink::accepting().await;
-    let member = Member::start(&broker).await;
+    let member = Member::start(broker).await;
     settled(&[&member]).await;
     let stage = Stage { kind, member, foreign, sink };
     published_events_are_read(&stage).await;
@@ -331,15 +336,28 @@ async fn foreign_clients_of(kind: &'static str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_nats_read_and_write() {
-    foreign_clients_of("nats").await;
+    foreign_clients_of("nats", broker("nats").await.as_ref()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_kafka_read_and_write() {
-    foreign_clients_of("kafka").await;
+    foreign_clients_of("kafka", broker("kafka").await.as_ref()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_rabbitmq_read_and_write() {
-    foreign_clients_of("rabbitmq").await;
+    foreign_clients_of("rabbitmq", rabbitmq().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_of_queues_meet_topics_by_bindings() {
+    let Some(broker) = rabbitmq().await else { return };
+    let Some(foreign) = Foreign::with(broker, "queues").await else { return };
+    bindings::between_programs(broker, &foreign).await;
+}
+
+/// The broker that the tests of RabbitMQ share.
+async fn rabbitmq() -> Option<&'static Broker> {
+    static SHARED: OnceCell<Option<Broker>> = OnceCell::const_new();
+    SHARED.get_or_init(|| broker("rabbitmq")).await.as_ref()
 }

@@ -25,6 +25,11 @@ pub(crate) struct Foreign {
 impl Foreign {
     /// The client of a broker; none, with a loud word, where this machine cannot install it.
     pub(crate) async fn of(broker: &Broker) -> Option<Self> {
+        Self::with(broker, broker.name()).await
+    }
+
+    /// The client of that name.
+    pub(crate) async fn with(broker: &Broker, name: &str) -> Option<Self> {
         static INSTALLED: OnceCell<Result<PathBuf, String>> = OnceCell::const_new();
         let python = match INSTALLED.get_or_init(install).await {
             Ok(python) => python.clone(),
@@ -33,7 +38,7 @@ impl Foreign {
                 return None;
             }
         };
-        let script = sources().join(format!("{}_client.py", broker.name()));
+        let script = sources().join(format!("{name}_client.py"));
         Some(Self { python, script, url: broker.url().to_owned() })
     }
 

@@ -61,8 +61,9 @@ impl Queues for RabbitQueues {
     ) -> BoxFuture<'a, Result<Box<dyn Intake>>> {
         Box::pin(async move {
             let link = self.reading.link().await?;
-            let namespace = &self.door.options.namespace;
-            let reader = receive::Reader { link, memory: &self.door.environment.memory, namespace, name: reader };
+            let door = &self.door;
+            let (memory, options) = (&door.environment.memory, &door.options);
+            let reader = receive::Reader { link, memory, options, name: reader };
             Ok(Box::new(reader.open(source, prefetch).await?) as Box<dyn Intake>)
         })
     }

@@ -22,7 +22,8 @@ use tokio::sync::watch;
 
 use crate::ask::offset;
 use crate::connection::{Link, State};
-use crate::error::{failed, misconfigured, unavailable};
+use crate::error::{Right, failed, failed_for, misconfigured, unavailable};
+use crate::options::Options;
 use crate::record::{carried, content_type, property};
 
 /// What a farewell waits for.
@@ -32,7 +33,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(super) struct Reader<'a> {
     pub(super) link: Arc<Link>,
     pub(super) memory: &'a Budget,
-    pub(super) namespace: &'a str,
+    pub(super) options: &'a Options,
     pub(super) name: &'a str,
 }
 
@@ -51,9 +52,13 @@ impl Reader<'_> {
         let queue = match source {
             Source::Queue(queue) => queue.to_string(),
             Source::Exchange { exchange, keys } => {
-                let queue = format!("{}~binding~{}", self.namespace, self.name);
+                let queue = format!("{}~binding~{}", self.options.namespace, self.name);
                 self.make(&queue, what).await?;
                 let channel = open.channel(what).await?;
+                let needs = [
+                    Right { right: "write", on: "queue", name: &queue },
+                    Right { right: "read", on: "exchange", name: exchange },
+                ];
                 for key in keys {
                     let options = QueueBindOptions::default();
                     let bound = channel.queue_bind(
@@ -63,7 +68,7 @@ impl Reader<'_> {
                         options,
                         FieldTable::default(),
                     );
-                    bound.await.map_err(|error| failed(what, error, false))?;
+                    bound.await.map_err(|error| failed_for(what, error, self.options, &needs))?;
                 }
                 queue
             }
@@ -75,7 +80,8 @@ impl Reader<'_> {
             let options = BasicConsumeOptions::default();
             channel.basic_consume(queue.as_str().into(), tag.as_str().into(), options, FieldTable::default()).await
         };
-        let messages = begun.await.map_err(|error| failed(what, error, false))?;
+        let needs = [Right { right: "read", on: "queue", name: &queue }];
+        let messages = begun.await.map_err(|error| failed_for(what, error, self.options, &needs))?;
         let (state, generation) = (self.link.state(), open.generation);
         Ok(RabbitIntake { channel, messages, state, generation, memory: self.memory.clone(), what: what.into() })
     }
@@ -98,7 +104,8 @@ impl Reader<'_> {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let channel = open.channel(what).await?;
         let made = channel.queue_declare(queue.into(), options, arguments).await;
-        made.map(|_| ()).map_err(|error| failed(what, error, false))
+        let needs = [Right { right: "configure", on: "queue", name: queue }];
+        made.map(|_| ()).map_err(|error| failed_for(what, error, self.options, &needs))
     }
 }
 
@@ -188,7 +195,7 @@ fn message(properties: &BasicProperties, body: Bytes, exchange: &str, routing_ke
         Property::Text(text) => Some(text),
         Property::Boolean(boolean) => Some(ByteString::from(boolean.to_string())),
         Property::Integer(number) | Property::Time(number) => Some(ByteString::from(number.to_string())),
-        Property::Other => None,
+        Property::Binary(_) | Property::Other => None,
     };
     Message {
         event: carried(properties, body.clone(), &limits).map_err(|error| error.to_string()).transpose(),

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use lapin::BasicProperties;
 use parking_lot::Mutex;
 use tidegate_backbone::queues::{Address, Sent};
-use tidegate_backbone::{Applied, ErrorKind, Record, Result};
+use tidegate_backbone::{Applied, Error, ErrorKind, Record, Result};
 use tidegate_schemas::{Event, limits};
 
 use super::{Door, Lazy};
 use crate::connection::Link;
-use crate::error::closed;
+use crate::error::{Right, closed};
 use crate::publisher::{Late, Message, Publisher, Taken};
 use crate::record::encode;
 
+/// What rights call the exchange without a name.
+const DEFAULT_EXCHANGE: &str = "amq.default";
 /// What AMQP has a short text for is at most so long.
 const SHORT_BYTES: usize = 255;
 
@@ -55,14 +57,20 @@ impl Outbox {
         };
         let publisher = self.publisher(&link, &exchange);
         let properties = described(encoded.properties);
-        let message = Message { exchange, key, mandatory: true, properties, body: encoded.body };
-        let answer = publisher.push(message, what.into(), Some(encoded.permit))?;
+        let message = Message { exchange: exchange.clone(), key, mandatory: true, properties, body: encoded.body };
+        let answer = publisher.push(message, what.as_str().into(), Some(encoded.permit))?;
         match answer.await.unwrap_or_else(|_| Err(closed())) {
             Ok(Taken::Yes) => Ok(Sent::Stored),
             Ok(Taken::Nobody) => Ok(Sent::Nobody),
             // What it says that it could not do, and nothing else is told like this.
             Err(error) if *error.kind() == ErrorKind::Unavailable && error.applied() == Applied::Unknown => {
                 Ok(Sent::Refused)
+            }
+            Err(error) if *error.kind() == ErrorKind::Denied => {
+                let name = if exchange.is_empty() { DEFAULT_EXCHANGE } else { &exchange };
+                let right = Right { right: "write", on: "exchange", name };
+                let missing = right.missing(&self.door.options, &error.to_string());
+                Err(Error::new(ErrorKind::Denied, format!("{what}: {missing}")).outcome_unknown())
             }
             Err(error) => Err(error),
         }

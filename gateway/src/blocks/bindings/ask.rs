@@ -97,7 +97,8 @@ impl Bindings {
                 Ok(queues) => queues.unreachable(),
                 Err(error) => Some(error.to_string()),
             };
-            let state = unreachable.map_or(State::Running, |reason| State::Waiting { since: None, reason });
+            let hindrance = unreachable.or_else(|| self.0.pubsub.outputs().hindrance(&binding.name));
+            let state = hindrance.map_or(State::Running, |reason| State::Waiting { since: None, reason });
             return Shown { binding, state, counts: None, gateway: None };
         }
         let cluster = self.0.cluster.get();

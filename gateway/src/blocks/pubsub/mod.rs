@@ -100,6 +100,11 @@ impl PubSub {
         self.0.consume.catalogue()
     }
 
+    /// The output bindings that subscriptions deliver to.
+    pub fn outputs(&self) -> &sink::Outputs {
+        &self.0.sinks.outputs
+    }
+
     /// Takes the deliveries of every subscription, whichever gateway created it, and of those to come, until the process
     /// stops. To be run once it is known from the files where subscriptions deliver to.
     pub async fn deliver_all(self) {

@@ -49,7 +49,8 @@ pub(super) struct Document {
 #[serde(rename_all = "camelCase")]
 struct Status {
     /// `running`, `starting`, `waiting` (for what it needs, and tries again), `paused` (until somebody resumes it), or `unknown`.
-    /// Of an output it says whether its broker can be reached; how its events fare say the subscriptions whose sink it is.
+    /// An output waits where its broker cannot be reached, or nothing can be sent there for now, as this gateway found; how its
+    /// events fare say the subscriptions whose sink it is.
     state: &'static str,
     /// Why it does not run.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -49,7 +49,7 @@ fn value(property: &Property) -> AMQPValue {
         Property::Boolean(boolean) => AMQPValue::Boolean(*boolean),
         Property::Integer(number) => AMQPValue::LongLongInt(*number),
         // Never written.
-        Property::Time(_) | Property::Other => AMQPValue::Void,
+        Property::Time(_) | Property::Binary(_) | Property::Other => AMQPValue::Void,
     }
 }
 
