@@ -15,6 +15,8 @@
 //! | bounded | more than the adapter's limits is [`crate::ErrorKind::Backpressure`] |
 //! | reconnecting | a connection is made when it is first needed, and again for ever after it was lost; until then calls fail at once with the reason |
 
+pub mod bound;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -69,12 +71,14 @@ pub enum Source {
     /// A queue.
     Queue(ByteString),
     /// An exchange, by a queue of the reader's own: durable, of the kind that survives the loss of a node, named after the reader.
-    /// It is created where it is not there, and bound by these keys; it is never unbound or deleted.
+    /// It is created where it is not there, bound by these keys, and unbound from those that are gone; it is never deleted.
     Exchange {
         /// Its name.
         exchange: ByteString,
         /// By which routing keys the queue is bound.
         keys: Vec<ByteString>,
+        /// By which it may be bound from before, and is not to be.
+        gone: bound::Bound,
     },
 }
 

@@ -3,6 +3,7 @@
 use lapin::BasicProperties;
 use serde_json::Value;
 use tidegate_tests::bindings::{events, input, legacy, status, wait_for};
+use tidegate_tests::cluster::until;
 use tidegate_tests::home::Home;
 
 use crate::shared;
@@ -130,6 +131,46 @@ async fn an_exchange_is_read_by_a_queue_of_the_gateways_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_bound_no_longer_brings_nothing() {
+    let Some(broker) = shared().await else { return };
+    let theirs = Somebody::at(broker).await;
+    for exchange in ["keys.first", "keys.second"] {
+        theirs.exchange(exchange).await;
+    }
+    let home = Home::new();
+    let binds = |exchange: &str, keys: &str| {
+        let spec = format!("exchange: {{name: {exchange}, bind: [{keys}]}}, topic: keys, key: routingKey");
+        home.write_resource("bindings.yaml", &(legacy(broker) + &input("keys", &spec)));
+    };
+    // A message comes back where nobody is bound by its key.
+    let taken = async |exchange: &str, key: &str| theirs.tries(exchange, key, key, BasicProperties::default()).await;
+    binds("keys.first", "a, b");
+    let gateway = home.start().await;
+    wait_for(gateway.client(), "keys", "running").await;
+    assert!(taken("keys.first", "a").await && taken("keys.first", "b").await, "the control: it was bound by both");
+    // Changed while no gateway runs, which ended as it liked.
+    gateway.kill().await;
+    binds("keys.first", "b, c");
+    let gateway = home.start().await;
+    let client = gateway.client();
+    wait_for(client, "keys", "running").await;
+    assert!(!taken("keys.first", "a").await, "it is bound no longer");
+    assert!(taken("keys.first", "b").await && taken("keys.first", "c").await);
+    // And while one runs: another key, and another exchange.
+    binds("keys.first", "c");
+    until("that one more is unbound", async || !taken("keys.first", "b").await).await;
+    assert!(taken("keys.first", "c").await);
+    binds("keys.second", "c");
+    until("that the other exchange is unbound", async || !taken("keys.first", "c").await).await;
+    wait_for(client, "keys", "running").await;
+    assert!(taken("keys.second", "c").await);
+    until("that it arrives", async || {
+        events(client, "keys", 1).await.iter().any(|event| event["exchange"] == "keys.second")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_is_not_there_is_waited_for_and_a_stream_is_refused() {
     let Some(broker) = shared().await else { return };
     let theirs = Somebody::at(broker).await;
@@ -167,18 +208,15 @@ async fn bindings_come_and_go_with_their_files() {
     let file = home.write_resource("binding.yaml", &input("reloaded", "queue: in.reloaded, topic: one"));
     assert_eq!(events(client, "one", 1).await.len(), 1);
     home.write_resource("binding.yaml", &input("reloaded", "queue: in.reloaded, topic: two"));
-    tidegate_tests::cluster::until("that it goes elsewhere", async || {
+    until("that it goes elsewhere", async || {
         client.get("/bindings/reloaded").await.unwrap().expect(200).json()["topic"] == "two"
     })
     .await;
     theirs.publish("", "in.reloaded", "2", BasicProperties::default()).await;
     assert_eq!(events(client, "two", 1).await[0]["data_base64"], "Mg==");
     std::fs::remove_file(file).expect("the folder is ours");
-    tidegate_tests::cluster::until("that it is gone", async || {
-        client.get("/bindings/reloaded").await.unwrap().status == 404
-    })
-    .await;
-    tidegate_tests::cluster::until("that nobody reads it", async || theirs.readers("in.reloaded").await == 0).await;
+    until("that it is gone", async || client.get("/bindings/reloaded").await.unwrap().status == 404).await;
+    until("that nobody reads it", async || theirs.readers("in.reloaded").await == 0).await;
     theirs.publish("", "in.reloaded", "3", BasicProperties::default()).await;
     assert_eq!(theirs.take_some("in.reloaded", 1).await[0].data, b"3", "it is not taken any more");
     assert_eq!(events(client, "two", 1).await.len(), 1);

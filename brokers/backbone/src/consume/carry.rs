@@ -16,12 +16,13 @@ use super::progress::{LaneKey, Parked};
 use crate::catalogue::View;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::Position;
+use crate::queues::bound;
 use crate::slot::placement::{delivery_slots, slot_of};
-use crate::slot::{Command, CommitError, SlotHandle};
+use crate::slot::{Command, CommitError, Expect, SlotHandle};
 
 /// What slots hold that is carried, by the beginning of its keys: the catalogue by its own reader, progress by this module; and what
 /// every backbone has for itself.
-const KNOWN: [&str; 5] = ["catalogue/", "delivery/", "cluster/", "passports/", "migration/"];
+const KNOWN: [&str; 6] = ["catalogue/", "delivery/", "cluster/", "passports/", "migration/", bound::PREFIX];
 
 /// Where an event is on the other backbone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub(crate) struct Carried {
     places: BTreeMap<Partition, Place>,
     /// Where each subscription began in each topic, by the keys of slot 0.
     starts: BTreeMap<Bytes, (TopicName, Begun)>,
+    /// By which keys the queues of readers are bound, by the readers' names: they are on brokers that stay where they are.
+    bound: BTreeMap<String, Bytes>,
     /// What was left out because its topic keeps it no longer.
     pub(crate) trimmed: u64,
 }
@@ -65,6 +68,7 @@ pub(crate) fn gather(slots: &[Arc<dyn SlotHandle>], view: &View) -> Result<Carri
         slots[slot_of(partition.topic.as_str(), partition.number, slots.len() as u32) as usize].as_ref()
     };
     let mut asked: BTreeSet<(u64, Partition)> = BTreeSet::new();
+    let mut readers = BTreeMap::new();
     for slot in slots {
         let is_known = |key: &Bytes| KNOWN.iter().any(|prefix| key.starts_with(prefix.as_bytes()));
         if let Some((key, _, _)) = slot.scan(b"").into_iter().find(|(key, _, _)| !is_known(key)) {
@@ -76,6 +80,11 @@ pub(crate) fn gather(slots: &[Arc<dyn SlotHandle>], view: &View) -> Result<Carri
             return Err(Error::new(ErrorKind::Misconfigured, context));
         }
         asked.extend(checkpoint::places(slot.as_ref())?);
+        readers.extend(
+            slot.scan(bound::PREFIX.as_bytes())
+                .into_iter()
+                .map(|(key, _, value)| (String::from_utf8_lossy(&key[bound::PREFIX.len()..]).into_owned(), value)),
+        );
     }
     let mut begun = BTreeMap::new();
     for (key, uid, topic, start) in checkpoint::starts(slot0.as_ref())? {
@@ -101,7 +110,7 @@ pub(crate) fn gather(slots: &[Arc<dyn SlotHandle>], view: &View) -> Result<Carri
             place.handled.insert(uid, handled);
         }
     }
-    Ok(Carried { places, starts: begun, trimmed: 0 })
+    Ok(Carried { places, starts: begun, bound: readers, trimmed: 0 })
 }
 
 impl Carried {
@@ -221,6 +230,12 @@ impl Carried {
             for some in checkpoint::split(handled) {
                 slot.commit(some).await?;
             }
+            for (reader, value) in
+                self.bound.iter().filter(|(reader, _)| bound::slot_of_reader(reader, count) == number)
+            {
+                let key = format!("{}{reader}", bound::PREFIX);
+                slot.commit(Command::new().put(key, Expect::Any, value.clone())).await?;
+            }
             draft.followed(revision);
             checkpoint::commit(slot, &draft).await?;
         }
@@ -233,7 +248,7 @@ mod tests {
     use super::*;
     use crate::catalogue::Catalogue;
     use crate::log::PartitionLog;
-    use crate::slot::{Expect, Journal, Options};
+    use crate::slot::{Journal, Options};
     use crate::testing::{MemoryBroker, environment};
 
     /// A backbone of one slot.
@@ -277,6 +292,7 @@ mod tests {
                 (&format!("delivery/dead/{uid}/orders/1"), r#"{"v":1,"handled":[[3,4],[8,8]]}"#),
                 ("delivery/exception/00000000000000ff/orders/0", r#"{"v":1,"read":1,"open":[]}"#),
                 ("delivery/catalogue", r#"{"v":1,"revision":1000}"#),
+                ("bindings/bound/in", r#"{"v":1,"broker":"legacy","bound":[]}"#),
             ],
         )
         .await;
@@ -316,6 +332,7 @@ mod tests {
         assert!(text(&format!("delivery/parked/{uid}/orders/0/k{:032x}", 99)).contains(r#""head":115"#));
         assert_eq!(text(&format!("delivery/dead/{uid}/orders/1")), r#"{"v":1,"handled":[[103,104],[108,108]]}"#);
         assert_eq!(text("delivery/catalogue"), r#"{"v":1,"revision":77}"#);
+        assert_eq!(text("bindings/bound/in"), r#"{"v":1,"broker":"legacy","bound":[]}"#);
         assert_eq!(there[0].scan(b"delivery/exception/").len(), 1, "nobody wants what a gone subscription had");
         // A second attempt leaves nothing of the first.
         put(&slots[0], &[(&format!("delivery/exception/{uid}/orders/0"), r#"{"v":1,"read":20,"open":[]}"#)]).await;

@@ -51,7 +51,7 @@ impl Reader<'_> {
         let open = self.link.require(what)?;
         let queue = match source {
             Source::Queue(queue) => queue.to_string(),
-            Source::Exchange { exchange, keys } => {
+            Source::Exchange { exchange, keys, gone } => {
                 let queue = format!("{}~binding~{}", self.options.namespace, self.name);
                 self.make(&queue, what).await?;
                 let channel = open.channel(what).await?;
@@ -69,6 +69,13 @@ impl Reader<'_> {
                         FieldTable::default(),
                     );
                     bound.await.map_err(|error| failed_for(what, error, self.options, &needs))?;
+                }
+                for (exchange, key) in gone {
+                    let needs = [needs[0], Right { right: "read", on: "exchange", name: exchange }];
+                    let (from, key) = ((&**exchange).into(), (&**key).into());
+                    // What is not bound, or to an exchange that is not there, is unbound.
+                    let unbound = channel.queue_unbind(queue.as_str().into(), from, key, FieldTable::default());
+                    unbound.await.map_err(|error| failed_for(what, error, self.options, &needs))?;
                 }
                 queue
             }

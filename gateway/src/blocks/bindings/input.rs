@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tidegate_backbone::queues::bound::{self, Bound};
 use tidegate_backbone::queues::{Intake, QueueBrokers, Received, Source};
 use tidegate_backbone::slot::Journal;
 use tidegate_backbone::{Environment, Error, ErrorKind};
@@ -72,15 +73,8 @@ struct Hand {
 
 impl Reader {
     pub(super) async fn run(self) {
-        let source = match &self.input.from {
-            resources::Source::Queue(queue) => Source::Queue(queue.as_str().into()),
-            resources::Source::Exchange { exchange, keys } => Source::Exchange {
-                exchange: exchange.as_str().into(),
-                keys: keys.iter().map(|key| key.as_str().into()).collect(),
-            },
-        };
         while !self.stop.is_cancelled() {
-            match self.read(&source).await {
+            match self.read().await {
                 End::Stopped => return,
                 End::Lost(error) => {
                     self.waits(&error.to_string());
@@ -116,10 +110,10 @@ impl Reader {
     }
 
     /// Reads until it cannot or must not go on. The queue has back what was not settled.
-    async fn read(&self, source: &Source) -> End {
+    async fn read(&self) -> End {
         let opened = tokio::select! {
             () = self.stop.cancelled() => return End::Stopped,
-            opened = self.open(source) => opened,
+            opened = self.open() => opened,
         };
         let mut intake = match opened {
             Ok(intake) => intake,
@@ -140,7 +134,7 @@ impl Reader {
 
     /// Nothing is taken from the queue before its topic answers: a message that is held for long comes again, and a queue with
     /// a limit of deliveries counts that.
-    async fn open(&self, source: &Source) -> Result<Box<dyn Intake>, Error> {
+    async fn open(&self) -> Result<Box<dyn Intake>, Error> {
         let topic = self.pubsub.topic_for_publish(&self.input.topic).await.map_err(|error| match error {
             PublishError::UnknownTopic(_) | PublishError::Reserved(_) => {
                 Error::new(ErrorKind::NotFound, error.to_string())
@@ -148,7 +142,27 @@ impl Reader {
             PublishError::Create(error) => Error::new(ErrorKind::Unavailable, error.to_string()),
         })?;
         self.pubsub.partitions(&topic).await?;
-        self.brokers.get(&self.binding.broker)?.receive(&self.binding.name, source, self.input.prefetch).await
+        let (queues, name, prefetch) =
+            (self.brokers.get(&self.binding.broker)?, &self.binding.name, self.input.prefetch);
+        let (exchange, keys) = match &self.input.from {
+            resources::Source::Queue(queue) => {
+                return queues.receive(name, &Source::Queue(queue.as_str().into()), prefetch).await;
+            }
+            resources::Source::Exchange { exchange, keys } => (ByteString::from(exchange.as_str()), keys),
+        };
+        let keys: Vec<ByteString> = keys.iter().map(|key| key.as_str().into()).collect();
+        let wanted: Bound = keys.iter().map(|key| (exchange.clone(), key.clone())).collect();
+        let gone = bound::binding(&self.journal, name, &self.binding.broker, &wanted).await?;
+        let were = gone.len();
+        let intake = queues.receive(name, &Source::Exchange { exchange, keys, gone }, prefetch).await?;
+        if were > 0 {
+            info!(binding = name, keys = were, "the queue of an input binding is unbound from keys that are gone");
+            // Where this does not come about they are unbound once more, the next time.
+            if let Err(error) = bound::unbound(&self.journal, name, &self.binding.broker, wanted).await {
+                warn!(binding = name, %error, "which keys are gone is not written down");
+            }
+        }
+        Ok(intake)
     }
 
     async fn pump(&self, intake: &mut Box<dyn Intake>, hand: &mut Hand) -> Result<End, Error> {

@@ -20,9 +20,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tidegate_backbone::Environment;
-use tidegate_backbone::queues::QueueBrokers;
+use tidegate_backbone::queues::{QueueBrokers, bound};
 use tidegate_backbone::slot::Journal;
-use tidegate_backbone::slot::placement::slot_of;
 use tidegate_resources::{Binding, Direction, Resources};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -100,8 +99,7 @@ impl Bindings {
 
     /// The slot of a binding, whose owner reads its queue.
     fn slot_of(&self, name: &str) -> u32 {
-        // No topic has such a name.
-        slot_of(&format!("binding/{name}"), 0, self.0.slots)
+        bound::slot_of_reader(name, self.0.slots)
     }
 
     /// Begins and ends inputs, so that those run that are declared and whose slots are owned here. Gives the ends of those that
