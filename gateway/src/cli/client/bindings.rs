@@ -59,6 +59,32 @@ impl Binding {
     }
 }
 
+/// How a binding stands, for whoever looks at all of a gateway.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// Its name.
+    pub(super) name: String,
+    /// Whether it does what it is for, as far as anybody has tried.
+    pub(super) is_well: bool,
+    /// Which way, between what, and how it stands.
+    pub(super) told: String,
+    /// Whether it stands still until somebody resumes it.
+    pub(super) is_paused: bool,
+}
+
+/// How every binding stands, as the server tells it; none where it tells nothing of bindings.
+pub(super) async fn standings(context: &Context<'_>) -> Vec<Standing> {
+    let Ok(answer) = context.api.call(Call::new(Method::GET, &["bindings"])).await else { return Vec::new() };
+    let bindings: Vec<Binding> = documents::read(&answer.body).unwrap_or_default();
+    let standing = |binding: Binding| {
+        let (state, place) = (binding.state(), binding.place());
+        let told = format!("{}: {} of {place} on {}, {state}", binding.name, binding.direction, binding.broker);
+        let is_well = matches!(&*binding.status.state, "running" | "starting");
+        Standing { told, is_well, is_paused: binding.status.state == "paused", name: binding.name }
+    };
+    bindings.into_iter().map(standing).collect()
+}
+
 /// Carries out `bindings`.
 pub(super) async fn run(context: &mut Context<'_>, command: &Bindings) -> Result<(), Failure> {
     match command {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use tidegate_resources::config::{self, Backbone, BackboneUrl, Gateway, Host};
-use tidegate_resources::{check, process_variable};
+use tidegate_resources::{check, load, process_variable};
 use tidegate_schemas::limits;
 
 use super::Context;
 use super::api::Call;
+use super::bindings;
 use super::console::Style;
 use super::failure::Failure;
 use super::text::{bytes, printable};
@@ -92,7 +93,11 @@ pub(super) async fn run(context: &mut Context<'_>, arguments: &Doctor) -> Result
             findings.extend(backbone(named).await);
         }
         findings.extend(resources(subject.resources.as_deref()));
+        findings.extend(further_brokers(subject.resources.as_deref()).await);
         findings.push(files(subject.connections));
+    }
+    if reachable {
+        findings.extend(bindings::standings(context).await.into_iter().map(binding));
     }
     findings.push(clock(context.environment.clock.unix_milliseconds()));
     findings.push(telemetry(arguments));
@@ -287,6 +292,41 @@ fn resources(folder: Option<&Path>) -> Option<Finding> {
             format!("correct them; see them again with: tidegate check {}", folder.display()),
         )
     })
+}
+
+/// The brokers beside the backbone. A gateway runs without them, and what goes there waits.
+async fn further_brokers(folder: Option<&Path>) -> Vec<Finding> {
+    let Some(Ok(resources)) = folder.map(|folder| load(&[folder.to_owned()], &process_variable)) else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    for broker in resources.brokers {
+        let BackboneUrl::Broker { hosts, .. } = &broker.settings.url else { continue };
+        for host in hosts {
+            let reached = reach(host).await;
+            let found = format!("{}: {}", broker.name, reached.found);
+            findings.push(match reached.verdict {
+                Verdict::Good => Finding::good("broker", found),
+                _ => Finding::doubtful("broker", found, "start it, or correct the URL of the Broker"),
+            });
+        }
+    }
+    findings
+}
+
+/// How a binding stands, of which the gateway that runs knows more than can be seen from here: whether its queue or exchange is
+/// there, and what its user may do with it.
+fn binding(standing: bindings::Standing) -> Finding {
+    let bindings::Standing { name, is_well, told, is_paused } = standing;
+    if is_well {
+        return Finding::good("binding", told);
+    }
+    let mend = if is_paused {
+        format!("see to the message, and let it go on: tidegate bindings resume {name}")
+    } else {
+        "see to what it waits for; it goes on by itself then (docs/bindings.md has what it needs)".to_owned()
+    };
+    Finding::doubtful("binding", told, mend)
 }
 
 /// Each connection takes a file descriptor, and the log takes some.

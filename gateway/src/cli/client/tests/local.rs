@@ -132,6 +132,27 @@ async fn doctor_finds_faults_and_says_how_to_mend_them() {
         assert_eq!(verdict(&good, what).0, "ok", "{what}: {good:?}");
     }
     assert!(!std::path::Path::new(&data).exists(), "it only looks");
+    let bindings = r#"[{"name":"in","broker":"legacy","direction":"input","queue":"orders","topic":"orders","status":{"state":"waiting",
+        "reason":"user \"mesh\" lacks the right `read` on the queue orders"}},
+        {"name":"out","broker":"legacy","direction":"output","exchange":"orders","routingKey":"k","status":{"state":"running"}}]"#;
+    let broker =
+        "{apiVersion: tidegate.dev/v1, kind: Broker, metadata: {name: legacy}, spec: {url: 'amqp://127.0.0.1:1'}}\n";
+    std::fs::write(resources.join("b.yaml"), broker).unwrap();
+    let seen = run(&[&version, bindings]).await;
+    assert_eq!(seen.code, 0, "a gateway runs without: {seen:?}");
+    let found = |verdict: &str, words: &str| {
+        seen.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).any(|finding| {
+            finding["verdict"] == verdict && finding["found"].as_str().is_some_and(|found| found.contains(words))
+        })
+    };
+    for (verdict, words) in [
+        ("warn", "in: input of queue orders on legacy, waiting (user \"mesh\" lacks the right `read`"),
+        ("ok", "out: output of exchange orders on legacy, running"),
+        ("warn", "legacy: 127.0.0.1:1 cannot be reached"),
+    ] {
+        assert!(found(verdict, words), "{words}: {seen:?}");
+    }
+    std::fs::remove_file(resources.join("b.yaml")).unwrap();
     assert_eq!(verdict(&run(&[CLUSTER]).await, "server").0, "warn", "another version");
 
     std::fs::write(resources.join("s.yaml"), "kind: Subscripton\n").unwrap();
