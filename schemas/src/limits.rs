@@ -340,8 +340,10 @@ pub const CLAIM_RETURN_SILENCE: Duration = Duration::from_secs(4);
 pub const CLAIM_RANK_DELAY: Duration = Duration::from_millis(300);
 /// A process that has read nothing of a slot for so long asks for the end of its log.
 pub const CLAIM_PROBE_INTERVAL: Duration = Duration::from_millis(550);
+/// What the answer to that takes where the broker is well; beyond it the broker is slow, and so are the signs of life of owners.
+pub const CLAIM_PROBE_PROMPT: Duration = Duration::from_millis(400);
 /// What the answer to that may take.
-pub const CLAIM_PROBE_TIMEOUT: Duration = Duration::from_millis(400);
+pub const CLAIM_PROBE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Without reading, or an answer that was read up to, for so long a process cannot tell a silent owner from a broker that is
 /// away, and begins to count anew.
 pub const CLAIM_SIGN_TIMEOUT: Duration = Duration::from_millis(1_000);
@@ -563,6 +565,8 @@ pub const RABBITMQ_WATCHES: usize = 512;
 pub const RABBITMQ_WATCH_IDLE: Duration = Duration::from_secs(5);
 /// How long a node of a RabbitMQ cluster may lack what was read before from another one, until it counts as lost.
 pub const RABBITMQ_REPLICA_PATIENCE: Duration = Duration::from_secs(15);
+/// How long after a connection was made RabbitMQ may not know of a stream that is written down as there: it has just started.
+pub const RABBITMQ_START_PATIENCE: Duration = Duration::from_secs(15);
 /// How often RabbitMQ and the gateway give each other a sign of life; after the second that is missing the
 /// connection is opened anew.
 pub const RABBITMQ_HEARTBEAT: Duration = Duration::from_secs(3);

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::ask::{Asker, Start, StreamSettings, offset};
 use crate::connection::Link;
-use crate::error::{closed, not_found, unavailable};
+use crate::error::{closed, not_found, not_yet};
 use crate::lane::{self, Sender};
 use crate::marks::Marks;
 use crate::name::Names;
@@ -266,6 +266,23 @@ impl Shared {
         matches!(id, LogId::Topic { topic, .. } if self.attached.read().contains_key(&**topic))
     }
 
+    /// The error of a log that the broker says is not there. One that has just started may say so of a log that it has.
+    pub(crate) async fn absent(&self, id: &LogId) -> Error {
+        if !self.may_have_started() {
+            return not_found(id);
+        }
+        match self.registry.lists(id).await {
+            Ok(false) => not_found(id),
+            // The broker may not know the list itself yet.
+            _ => not_yet(id),
+        }
+    }
+
+    /// Whether the broker may have started a moment ago.
+    fn may_have_started(&self) -> bool {
+        self.read.current().is_none_or(|open| open.is_new())
+    }
+
     /// Where what can be read of a log begins and ends.
     pub(crate) async fn span(&self, id: &LogId, stream: &str) -> Result<(Position, Position)> {
         // A stream that is empty begins with its first record; one that comes meanwhile is not left out.
@@ -311,11 +328,16 @@ impl Shared {
     }
 
     async fn info(&self, id: &LogId) -> Result<LogInfo> {
+        match self.told(id).await {
+            Err(error) if *error.kind() == ErrorKind::NotFound => Err(self.absent(id).await),
+            info => info,
+        }
+    }
+
+    /// What the broker tells of a log; one that has just started may tell that there is none.
+    async fn told(&self, id: &LogId) -> Result<LogInfo> {
         let stream = self.stream(id);
-        let (begin, end) = self.span(id, &stream).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => not_found(id),
-            _ => error,
-        })?;
+        let (begin, end) = self.span(id, &stream).await?;
         Ok(LogInfo { id: id.clone(), begin, end, bytes: self.sizes.of(&stream, end.0 - begin.0) })
     }
 
@@ -412,7 +434,7 @@ impl Shared {
             logs.extend(LogSpec::topic(name, u32::try_from(partitions).unwrap_or(u32::MAX)).logs());
         }
         let mut infos = Vec::new();
-        let asking: Vec<_> = logs.iter().map(|id| self.info(id)).collect();
+        let asking: Vec<_> = logs.iter().map(|id| self.told(id)).collect();
         for info in stream::iter(asking).buffer_unordered(QUESTIONS_AT_ONCE).collect::<Vec<_>>().await {
             match info {
                 Ok(info) => infos.push(info),
@@ -428,15 +450,23 @@ impl Shared {
     /// Nothing is read of them: each gateway looks for every slot when it starts, and cleans up behind every slot that it comes to
     /// own, so that readers of all logs each time would be thousands.
     async fn generations(&self, slot: u32) -> Result<Vec<LogId>> {
-        let mut there = Vec::new();
+        let (mut there, mut absent) = (Vec::new(), None);
         for id in self.registry.logs().await? {
-            let of_slot = matches!(id, LogId::Slot { slot: of, .. } if of == slot);
-            // One that is written down and not there is being created or deleted, or whoever did so has died amid it.
-            if of_slot && self.asker.exists(&self.names.stream(&id)).await? {
+            if !matches!(id, LogId::Slot { slot: of, .. } if of == slot) {
+                continue;
+            }
+            if self.asker.exists(&self.names.stream(&id)).await? {
                 there.push(id);
+            } else {
+                // It is being created or deleted, or whoever did so has died amid it.
+                absent = Some(id);
             }
         }
-        Ok(there)
+        match absent {
+            // A slot that had a log has one.
+            Some(id) if there.is_empty() && self.may_have_started() => Err(not_yet(&id)),
+            _ => Ok(there),
+        }
     }
 
     /// Looked for by halves: a stream knows times by whole seconds of its own, and records carry theirs.
@@ -523,9 +553,9 @@ impl PartitionLog for RabbitBroker {
                     Ok(Appended { position })
                 }
                 Ok(Ok(Taken::Nobody)) => Err(match shared.asker.exists(&shared.stream(&id)).await {
-                    Ok(false) => not_found(&id),
+                    Ok(false) => shared.absent(&id).await,
                     // The broker has just started, or the stream was created meanwhile.
-                    _ => unavailable(format!("RabbitMQ does not serve the stream of {id} yet")),
+                    _ => not_yet(&id),
                 }),
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(closed().outcome_unknown()),

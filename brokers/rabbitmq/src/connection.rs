@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use tidegate_backbone::{Clock, Environment, Error, ErrorKind, Result};
 use tidegate_schemas::limits;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{closed, failed, from_connect, unavailable};
@@ -25,6 +26,7 @@ pub(crate) struct Open {
     connection: Arc<lapin::Connection>,
     /// Grows with each connection.
     pub(crate) generation: u64,
+    opened: Instant,
     /// Ends it without a word.
     end: CancellationToken,
 }
@@ -35,6 +37,11 @@ impl Open {
         let made = tokio::time::timeout(limits::RABBITMQ_CALL_TIMEOUT, self.connection.create_channel()).await;
         let made = made.map_err(|_| unavailable(format!("{action}: RabbitMQ gave no channel in time")))?;
         made.map_err(|error| failed(action, error, false))
+    }
+
+    /// Whether it is so new that the broker may have just started.
+    pub(crate) fn is_new(&self) -> bool {
+        self.opened.elapsed() < limits::RABBITMQ_START_PATIENCE
     }
 
     /// Lets go of it, because it does not do what it should; another one is opened.
@@ -285,6 +292,6 @@ impl Link {
         let properties =
             ConnectionProperties::default().with_connection_name(format!("tidegate, {}", self.purpose).into());
         let connection = lapin::Connection::connector(uri, runtime(), given, properties).await.map_err(refused)?;
-        Ok(Open { connection: Arc::new(connection), generation, end })
+        Ok(Open { connection: Arc::new(connection), generation, opened: Instant::now(), end })
     }
 }

@@ -128,6 +128,11 @@ pub(crate) fn not_found(id: &LogId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no {id} on the RabbitMQ broker"))
 }
 
+/// There is such a log, and the broker does not serve it yet. Nothing was done.
+pub(crate) fn not_yet(id: &LogId) -> Error {
+    unavailable(format!("RabbitMQ does not serve the stream of {id} yet"))
+}
+
 /// The adapter was closed.
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the RabbitMQ backbone is closed")

@@ -265,6 +265,12 @@ impl Registry {
         Ok(self.entry(&Key::of(id)).await?.map(|entry| entry.identity))
     }
 
+    /// Whether a log is written down as there.
+    pub(crate) async fn lists(&self, id: &LogId) -> Result<bool> {
+        let entry = self.entry(&Key::of(id)).await?;
+        Ok(entry.is_some_and(|entry| partition_of(id) < entry.partitions))
+    }
+
     /// Whether a log was ever trimmed, by an answer that is at most so old. What this process trims it knows at once.
     pub(crate) async fn is_trimmed(&self, id: &LogId, age: Duration) -> Result<bool> {
         let asked = self.read.lock().asked;

@@ -19,7 +19,7 @@ use tidegate_schemas::limits;
 use tokio::time::Instant;
 
 use crate::adapter::Shared;
-use crate::ask::{Start, offset};
+use crate::ask::{Ending, Start, offset};
 use crate::connection::State;
 use crate::error::{closed, failed, misconfigured, not_found, unavailable};
 use crate::recent::Seen;
@@ -109,6 +109,8 @@ pub(crate) struct RabbitTail {
     /// The place of the last gap, and since when it is looked into.
     gap: Option<(Position, Instant)>,
     beginning: Option<BoxFuture<'static, Result<Session>>>,
+    /// The question whether there is more, after silence.
+    asking: Option<BoxFuture<'static, Result<Ending>>>,
     retry_delay: Duration,
 }
 
@@ -146,6 +148,7 @@ impl RabbitTail {
             behind_gap: None,
             gap: None,
             beginning: None,
+            asking: None,
             retry_delay: Duration::ZERO,
         }
     }
@@ -192,7 +195,7 @@ impl RabbitTail {
 
     /// The consumer is no more; what it has given stays.
     fn lose_session(&mut self) {
-        self.session = None;
+        (self.session, self.asking) = (None, None);
         for (_, tag) in &mut self.buffer {
             *tag = 0;
         }
@@ -252,8 +255,12 @@ impl RabbitTail {
     /// Finds the reason of a gap: the error that tells of it, or the record behind it.
     async fn explain(&mut self) -> Result<()> {
         self.shared.recent.forget(&self.source.stream);
-        let begin =
-            self.shared.span(&self.source.id, &self.source.stream).await.map_err(|error| self.missing(error))?.0;
+        let begin = match self.shared.span(&self.source.id, &self.source.stream).await {
+            Err(error) if *error.kind() == ErrorKind::NotFound => {
+                return Err(self.shared.absent(&self.source.id).await);
+            }
+            span => span?.0,
+        };
         let Some((position, delivery)) = self.behind_gap.take() else { return Ok(()) };
         if begin > self.wanted {
             self.lose_session();
@@ -277,10 +284,6 @@ impl RabbitTail {
         }
         self.store(position, delivery);
         Ok(())
-    }
-
-    fn missing(&self, error: Error) -> Error {
-        if *error.kind() == ErrorKind::NotFound { not_found(&self.source.id) } else { error }
     }
 
     /// Waits until something has come, or begins anew where nothing can.
@@ -314,6 +317,16 @@ impl RabbitTail {
         };
         let generation = session.generation;
         let quiet = session.heard + self.shared.readers.quiet();
+        // A broker that has forgotten a reader says nothing; whether there is more can be asked. Kept where this is dropped, as above.
+        let (shared, stream, asking) = (&self.shared, &self.source.stream, &mut self.asking);
+        let silent = async move {
+            tokio::time::sleep_until(quiet).await;
+            let ask = || -> BoxFuture<'static, Result<Ending>> {
+                let (asker, stream) = (Arc::clone(&shared.asker), stream.clone());
+                Box::pin(async move { asker.end(&stream).await })
+            };
+            asking.get_or_insert_with(ask).await
+        };
         let gone = async {
             let gone = |state: &State| state.closed || state.open.as_ref().is_none_or(|it| it.generation != generation);
             drop(state.wait_for(gone).await);
@@ -328,9 +341,8 @@ impl RabbitTail {
                 self.lose_session();
                 Ok(())
             }
-            () = tokio::time::sleep_until(quiet) => {
-                // A broker that has forgotten a reader says nothing; whether there is more can be asked.
-                let end = self.shared.asker.end(&self.source.stream).await;
+            end = silent => {
+                self.asking = None;
                 match (end, &mut self.session) {
                     (Ok(ending), Some(session)) if ending.end <= self.wanted.0 => session.heard = Instant::now(),
                     _ => self.lose_session(),
@@ -355,7 +367,6 @@ async fn begin(
     last: Option<Known>,
     again: bool,
 ) -> Result<Session> {
-    let missing = |error: Error| if *error.kind() == ErrorKind::NotFound { not_found(&source.id) } else { error };
     if again {
         shared.recent.forget(&source.stream);
     }
@@ -366,22 +377,29 @@ async fn begin(
         // Its positions are not those of the one that was followed.
         return Err(not_found(&source.id));
     }
+    match consume(&shared, &source, wanted, last).await {
+        Err(error) if *error.kind() == ErrorKind::NotFound => Err(shared.absent(&source.id).await),
+        begun => begun,
+    }
+}
+
+async fn consume(shared: &Shared, source: &Source, wanted: Position, last: Option<Known>) -> Result<Session> {
     // What the broker itself let go of shows as a gap before the first record.
-    let low = shared.low(&source.id, &source.stream).await.map_err(missing)?;
+    let low = shared.low(&source.id, &source.stream).await?;
     if wanted < low {
-        let (begin, _) = shared.span(&source.id, &source.stream).await.map_err(missing)?;
+        let (begin, _) = shared.span(&source.id, &source.stream).await?;
         if wanted < begin {
             return Err(position_lost(&source.id, wanted, begin));
         }
     }
     let mut first = None;
     if let Some(last) = last {
-        let (begin, end) = shared.span(&source.id, &source.stream).await.map_err(missing)?;
+        let (begin, end) = shared.span(&source.id, &source.stream).await?;
         if wanted < begin {
             return Err(position_lost(&source.id, wanted, begin));
         }
         if end.0 <= last.offset {
-            return Err(lost(&source, last.offset, "is gone"));
+            return Err(lost(source, last.offset, "is gone"));
         }
         // What was trimmed since need not be the same.
         first = (begin.0 <= last.offset).then_some(last);
@@ -398,7 +416,7 @@ async fn begin(
     };
     let begun = tokio::time::timeout(limits::RABBITMQ_CALL_TIMEOUT, begun).await;
     let begun = begun.map_err(|_| unavailable(format!("{action}: RabbitMQ did not answer in time")))?;
-    let deliveries = begun.map_err(|error| missing(failed(&action, error, false)))?;
+    let deliveries = begun.map_err(|error| failed(&action, error, false))?;
     Ok(Session {
         channel,
         deliveries,

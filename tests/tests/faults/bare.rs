@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -14,13 +17,13 @@ use tidegate_conformance::Broker;
 use tidegate_tests::cluster::until;
 use tokio::task::JoinHandle;
 
-/// The topic, or the subject of the stream, that it writes to.
+/// The topic, the subject of the stream, or the queue that it writes to.
 const TOPIC: &str = "bare";
 const MESSAGE_BYTES: usize = 1_000;
 /// Sent at a time, with a pause behind them: about half a mebibyte a second.
 const MESSAGES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(20);
-/// What the client of Kafka waits at the most for a broker that is gone.
+/// What the clients of Kafka and RabbitMQ wait at the most for a broker that is gone, or reads nothing.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client that knows no outcome but that what it had was sent.
@@ -28,11 +31,20 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum Bare {
     Nats(async_nats::Client),
     Kafka { address: String, producer: FutureProducer },
+    RabbitMq { url: String, channel: Channel, _connection: Arc<Connection> },
 }
 
 impl Bare {
-    /// A client with a stream or a topic of its own.
+    /// A client with a stream, a topic or a queue of its own.
     pub(super) async fn connect(broker: &Broker) -> Self {
+        if broker.url().starts_with("amqp://") {
+            let url = broker.url().to_owned();
+            let (connection, channel) = rabbitmq(&url).await.expect("the broker runs");
+            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            let declared = channel.queue_declare(TOPIC.into(), options, FieldTable::default()).await;
+            declared.expect("the queue is created");
+            return Self::RabbitMq { url, channel, _connection: Arc::new(connection) };
+        }
         let Some(address) = broker.url().strip_prefix("kafka://") else {
             let client = async_nats::connect(broker.url()).await.expect("the server runs");
             let body = json!({ "name": "BARE", "subjects": [TOPIC] });
@@ -81,6 +93,23 @@ impl Bare {
                     .map(|_| producer.send(FutureRecord::<(), _>::to(TOPIC).payload(&payload), Duration::ZERO));
                 futures_util::future::join_all(sends).await.iter().filter(|sent| sent.is_ok()).count() as u64
             }
+            Self::RabbitMq { channel, .. } => {
+                let payload = vec![b'x'; MESSAGE_BYTES];
+                let send = async |_| {
+                    let properties = BasicProperties::default().with_delivery_mode(2);
+                    let sent = channel.basic_publish(
+                        "".into(),
+                        TOPIC.into(),
+                        BasicPublishOptions::default(),
+                        &payload,
+                        properties,
+                    );
+                    // It is sent once it is written to the connection.
+                    tokio::time::timeout(SEND_TIMEOUT, sent).await.is_ok_and(|sent| sent.is_ok())
+                };
+                let sends = (0..MESSAGES).map(send);
+                futures_util::future::join_all(sends).await.into_iter().filter(|sent| *sent).count() as u64
+            }
         }
     }
 
@@ -95,8 +124,20 @@ impl Bare {
                 let (begin, end) = tokio::task::spawn_blocking(ask).await.expect("it cannot panic")?;
                 u64::try_from(end - begin).ok()
             }
+            Self::RabbitMq { url, .. } => {
+                let (_connection, channel) = rabbitmq(url).await.ok()?;
+                let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+                let queue = channel.queue_declare(TOPIC.into(), options, FieldTable::default()).await.ok()?;
+                Some(queue.message_count().into())
+            }
         }
     }
+}
+
+async fn rabbitmq(url: &str) -> lapin::Result<(Connection, Channel)> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
 }
 
 fn kafka(address: &str) -> ClientConfig {

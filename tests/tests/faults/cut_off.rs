@@ -4,6 +4,7 @@
 use tidegate_conformance::{Broker, Direction, Proxy};
 use tidegate_tests::cluster::{Member, acknowledged, broker, figure, order, settled, until};
 use tidegate_tests::gateway::Options;
+use tidegate_tests::machine::long_faults;
 
 use super::subscribed;
 
@@ -60,4 +61,11 @@ async fn cut_off(name: &str, scheme: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_is_cut_off_has_no_effect_any_more() {
     cut_off("nats", "nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_cut_off_has_no_effect_any_more_on_rabbitmq() {
+    if long_faults("a gateway is cut off from rabbitmq") {
+        cut_off("rabbitmq", "amqp").await;
+    }
 }

@@ -91,20 +91,22 @@ impl Driver {
     async fn follow(&mut self, mut follower: Follower) -> Turn {
         let stopping = self.shared.environment.stopping().clone();
         let mut probe: Option<Probe> = None;
-        // The end that was told, until it is read up to.
-        let mut end: Option<Position> = None;
+        // The end that was told and when it was asked for, until it is read up to.
+        let mut end: Option<(Position, Duration)> = None;
+        let mut asked = Duration::ZERO;
         loop {
             let now = self.now();
-            if end.is_some_and(|end| follower.next() >= end) {
-                end = None;
-                self.machine.sign(now);
+            if let Some((_, asked)) = end.take_if(|(end, _)| follower.next() >= *end) {
+                self.machine.answered(now, now.saturating_sub(asked));
             }
             let outlook = self.shared.outlook(&self.seat);
             let until = match self.machine.next(now, outlook) {
                 Next::Wait(until) => until,
+                // A broker that is slow would answer none where each question were given up for the next one.
+                Next::Probe if probe.is_some() => now + limits::CLAIM_LOOK_INTERVAL,
                 Next::Probe => {
                     self.machine.probing(now);
-                    end = None;
+                    (end, asked) = (None, now);
                     probe = Some(self.probe(&follower));
                     continue;
                 }
@@ -139,7 +141,7 @@ impl Driver {
                     match told {
                         Ok(info) => {
                             self.shared.answered();
-                            end = Some(info.end);
+                            end = Some((info.end, asked));
                         }
                         // The generation is gone: another one goes on.
                         Err(error) if *error.kind() == ErrorKind::NotFound => {

@@ -4,6 +4,7 @@
 //! | | |
 //! |---|---|
 //! | silence | counts from the newest accepted frame that was read, but only through an unbroken run of *signs*: something was read, or the log's end was asked for, told in time, and read up to. A broker that is away is no silent owner, and neither is a machine that slept |
+//! | slow broker | where answers take longer than [`limits::CLAIM_PROBE_PROMPT`], signs may be that much further apart, and silence must be that much longer, because the frames of an owner take as long |
 //! | takeover | after [`limits::CLAIM_SILENCE`] of it, later by [`limits::CLAIM_RANK_DELAY`] for each candidate that comes first |
 //! | return | after a break of that run the owner has [`limits::CLAIM_RETURN_SILENCE`]: it was cut off as well, most likely, and sends again what was under way |
 //! | Release | is followed without silence, by the first candidate at once |
@@ -69,6 +70,8 @@ pub(crate) struct Machine {
     returned: bool,
     /// When the log's end was asked for last.
     probed_at: Option<Duration>,
+    /// By how much answers are late.
+    lateness: Duration,
     /// No Announce before that.
     not_before: Duration,
     /// Since when the slot belongs elsewhere.
@@ -89,6 +92,7 @@ impl Machine {
             was_live: false,
             returned: false,
             probed_at: None,
+            lateness: Duration::ZERO,
             not_before: Duration::ZERO,
             elsewhere_since: None,
         }
@@ -110,6 +114,15 @@ impl Machine {
         }
         self.was_live = true;
         self.sign_at = Some(now);
+    }
+
+    /// The same, up to an end that was asked for so long ago.
+    pub(crate) fn answered(&mut self, now: Duration, asked_before: Duration) {
+        self.sign(now);
+        // Known from the next one on: a broker that stood still for a moment was away. What was once is forgotten slowly.
+        // It is given up after a while, unless the machine slept over it.
+        let late = asked_before.min(limits::CLAIM_PROBE_TIMEOUT).saturating_sub(limits::CLAIM_PROBE_PROMPT);
+        self.lateness = late.max(self.lateness * 3 / 4);
     }
 
     /// The log's end is asked for.
@@ -145,7 +158,7 @@ impl Machine {
     }
 
     fn live(&self, now: Duration) -> bool {
-        self.sign_at.is_some_and(|sign| now.saturating_sub(sign) <= limits::CLAIM_SIGN_TIMEOUT)
+        self.sign_at.is_some_and(|sign| now.saturating_sub(sign) <= limits::CLAIM_SIGN_TIMEOUT + self.lateness)
     }
 
     /// What is to be done at that time.
@@ -200,7 +213,7 @@ impl Machine {
             Some(_) if self.released => self.frame_at + delay,
             Some(_) => {
                 let silence = if self.returned { limits::CLAIM_RETURN_SILENCE } else { limits::CLAIM_SILENCE };
-                self.frame_at.max(self.live_since) + silence + delay
+                self.frame_at.max(self.live_since) + silence + self.lateness + delay
             }
         };
         due.max(self.not_before)

@@ -20,9 +20,22 @@ fn announces(
     answers: impl Fn(u64) -> bool,
     jump: impl Fn(u64) -> u64,
 ) -> Option<u64> {
+    announces_late(rank, until, writes, answers, jump, |_| 0)
+}
+
+/// The same where an answer to what was asked then takes so long.
+fn announces_late(
+    rank: u32,
+    until: u64,
+    writes: impl Fn(u64) -> bool,
+    answers: impl Fn(u64) -> bool,
+    jump: impl Fn(u64) -> u64,
+    takes: impl Fn(u64) -> u64,
+) -> Option<u64> {
+    let timeout = u64::try_from(limits::CLAIM_PROBE_TIMEOUT.as_millis()).unwrap();
     let mut machine = Machine::new(ME, at(0));
     machine.frame(at(0), Some(OTHER), false);
-    let mut asked = None;
+    let mut asked: Option<u64> = None;
     for step in (0..until).step_by(10) {
         let now = at(step + jump(step));
         if answers(step) {
@@ -30,11 +43,13 @@ fn announces(
                 machine.frame(now, Some(OTHER), false);
                 machine.sign(now);
             }
-            if asked.take().is_some_and(|asked| step - asked <= 400) {
-                machine.sign(now);
+            if let Some(asked) = asked.take_if(|asked| step - *asked >= takes(*asked)) {
+                machine.answered(now, at(step - asked));
             }
         }
+        asked = asked.filter(|asked| step - asked < timeout);
         match machine.next(now, Outlook { rank, ..first() }) {
+            Next::Probe if asked.is_some() => {}
             Next::Probe => {
                 machine.probing(now);
                 asked = Some(step);
@@ -68,6 +83,25 @@ fn silence_counts_while_the_log_is_read_to_its_end() {
     // A broker that answers now and then only is away as well.
     let rarely = |at: u64| at % 3_000 < 200;
     assert_eq!(announces(0, 60_000, |_| false, rarely, never), None);
+}
+
+#[test]
+fn a_slow_broker_is_waited_for_and_an_owner_that_is_silent_there_is_replaced() {
+    let never = |_: u64| 0;
+    let stops = |at: u64| at.is_multiple_of(500) && at <= 5_000;
+    for takes in [600, 1_000, 1_400] {
+        let found = announces_late(0, 60_000, stops, |_| true, never, |_| takes).unwrap();
+        assert!((7_000..=12_500).contains(&found), "{takes} ms: {found}");
+        // Some answers are late, and others prompt.
+        let mixed = |at: u64| if (at / 10).is_multiple_of(3) { takes } else { 20 };
+        let found = announces_late(0, 60_000, stops, |_| true, never, mixed).unwrap();
+        assert!((7_000..=12_500).contains(&found), "{takes} ms now and then: {found}");
+        // Control: one whose frames take as long as the answers is left alone.
+        let writes = |at: u64| at.is_multiple_of(500 + takes);
+        assert_eq!(announces_late(0, 60_000, writes, |_| true, never, |_| takes), None);
+    }
+    // One that answers nothing in time is away.
+    assert_eq!(announces_late(0, 60_000, stops, |_| true, never, |_| 1_600), None);
 }
 
 #[test]
