@@ -553,6 +553,8 @@ pub const RABBITMQ_CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RABBITMQ_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One question to RabbitMQ beside appends.
 pub const RABBITMQ_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Open channels of messages to streams on RabbitMQ, one for each stream that is written to: of topics, and as many of slots.
+pub const RABBITMQ_PUBLISH_CHANNELS: usize = 768;
 /// Questions to RabbitMQ at once; more wait.
 pub const RABBITMQ_QUESTIONS: usize = 64;
 /// Channels to RabbitMQ that stay open for the next questions.

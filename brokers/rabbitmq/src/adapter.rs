@@ -22,7 +22,7 @@ use crate::lane::{self, Sender};
 use crate::marks::Marks;
 use crate::name::Names;
 use crate::options::Options;
-use crate::publisher::{Late, Message, Publisher, Taken};
+use crate::publisher::{Channels, Late, Manner, Message, Publisher, Taken};
 use crate::recent::{Recent, Seen};
 use crate::record::{appended_at, decode, encode};
 use crate::registry::Registry;
@@ -142,22 +142,24 @@ impl RabbitBroker {
         let asker = Arc::new(Asker::new(Arc::clone(&ask), options.hosts.len() > 1));
         let registry = Arc::new(Registry::open(Arc::clone(&asker), names.logs(), settings).await?);
         lane::establish(&lanes, &names).await?;
-        let publisher = |link: &Arc<Link>| {
-            let (records, bytes) = (options.queue_records, options.queue_bytes);
-            Publisher::start(Arc::clone(link), &environment, records, bytes, true, Late::EndsConnection)
+        let manner = Manner {
+            messages_max: options.queue_records,
+            bytes_max: options.queue_bytes,
+            waits: true,
+            late: Late::EndsConnection,
+            channels: Channels::EachQueue,
         };
-        let (events, frames) = (publisher(&write), publisher(&write));
-        let lane = Sender {
-            publisher: Publisher::start(
-                Arc::clone(&lanes),
-                &environment,
-                limits::RABBITMQ_LANE_QUEUE,
-                limits::RABBITMQ_LANE_QUEUE_BYTES,
-                false,
-                Late::EndsConnection,
-            ),
-            names: names.clone(),
+        let publisher = || Publisher::start(Arc::clone(&write), &environment, manner);
+        let (events, frames) = (publisher(), publisher());
+        let manner = Manner {
+            messages_max: limits::RABBITMQ_LANE_QUEUE,
+            bytes_max: limits::RABBITMQ_LANE_QUEUE_BYTES,
+            waits: false,
+            late: Late::EndsConnection,
+            channels: Channels::One,
         };
+        let lane =
+            Sender { publisher: Publisher::start(Arc::clone(&lanes), &environment, manner), names: names.clone() };
         let capability = Capability {
             broker: "rabbitmq",
             // No broker tells on how many nodes a stream is kept; who names three means a cluster, which keeps three.

@@ -1,10 +1,16 @@
 //! Messages on their way: queued where they are sent, written in that order by one task, and answered by the broker's
 //! confirmations. A message that no queue takes comes back before its confirmation: nobody is there.
+//!
+//! **Streams have a channel each** ([`Channels::EachQueue`]). When a stream gets another leader, the broker sends what its leader has not
+//! confirmed once more, by itself. Before 4.0 it then takes the number that the message has on its channel for the number that it has
+//! among those to the stream (rabbitmq-server #12236). Where a channel goes to several streams the former is larger, and the new
+//! leader takes what is published next, up to that number, for repeats: it confirms messages and drops them. On a channel that goes to one
+//! stream, with every message confirmed and none returned, both numbers are the same.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +56,28 @@ pub(crate) enum Late {
     EndsChannel,
 }
 
+/// Which messages share a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Channels {
+    /// All.
+    One,
+    /// Those with one key. At most [`limits::RABBITMQ_PUBLISH_CHANNELS`] are open.
+    EachQueue,
+}
+
+/// How messages are sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// The most messages on their way.
+    pub(crate) messages_max: usize,
+    /// The most bytes of them; one that is larger is taken where it is alone.
+    pub(crate) bytes_max: usize,
+    /// Whether they wait for a connection; a lane's would come too late.
+    pub(crate) waits: bool,
+    pub(crate) late: Late,
+    pub(crate) channels: Channels,
+}
+
 /// Counts what is on its way.
 #[derive(Debug, Default)]
 struct Count {
@@ -90,10 +118,7 @@ pub(crate) struct Publisher {
     link: Arc<Link>,
     queue: mpsc::Sender<(Message, Waiter)>,
     count: Arc<Count>,
-    messages_max: usize,
-    bytes_max: usize,
-    /// Whether messages wait for a connection; a lane's would come too late.
-    waits: bool,
+    manner: Manner,
 }
 
 impl fmt::Debug for Publisher {
@@ -104,25 +129,19 @@ impl fmt::Debug for Publisher {
 
 impl Publisher {
     /// Starts the tasks, which end with the environment.
-    pub(crate) fn start(
-        link: Arc<Link>,
-        environment: &Environment,
-        messages_max: usize,
-        bytes_max: usize,
-        waits: bool,
-        late: Late,
-    ) -> Self {
-        let (queue, messages) = mpsc::channel(messages_max);
+    pub(crate) fn start(link: Arc<Link>, environment: &Environment, manner: Manner) -> Self {
+        let (queue, messages) = mpsc::channel(manner.messages_max);
         #[expect(
             clippy::disallowed_methods,
             reason = "bounded by what the queue lets in, whose room each message holds"
         )]
         let (written, confirms) = mpsc::unbounded_channel();
-        let writer = Writer { link: Arc::clone(&link), written, session: None, token: 0 };
+        let writer =
+            Writer { link: Arc::clone(&link), written, channels: manner.channels, sessions: HashMap::new(), token: 0 };
         let (stop, stop_too) = (environment.clone(), environment.clone());
         environment.spawn(writer.run(messages, stop));
-        environment.spawn(confirm(Arc::clone(&link), late, confirms, stop_too));
-        Self { link, queue, count: Arc::default(), messages_max, bytes_max, waits }
+        environment.spawn(confirm(Arc::clone(&link), manner.late, confirms, stop_too));
+        Self { link, queue, count: Arc::default(), manner }
     }
 
     /// Queues a message.
@@ -138,15 +157,15 @@ impl Publisher {
         if let Some(reason) = self.link.blocked() {
             return Err(blocked(&what, &reason));
         }
-        if !self.waits && self.link.current().is_none() {
+        if !self.manner.waits && self.link.current().is_none() {
             return Err(self.link.down(&what));
         }
         let bytes = message.body.len();
         let messages = self.count.messages.fetch_add(1, Ordering::AcqRel);
         let queued = self.count.bytes.fetch_add(bytes, Ordering::AcqRel);
         let room = Room { count: Arc::clone(&self.count), bytes };
-        // One that is larger than all is taken where it is alone.
-        if messages >= self.messages_max || (queued + bytes > self.bytes_max && messages > 0) {
+        let Manner { messages_max, bytes_max, .. } = self.manner;
+        if messages >= messages_max || (queued + bytes > bytes_max && messages > 0) {
             return Err(busy("messages"));
         }
         let (answer, outcome) = oneshot::channel();
@@ -175,19 +194,51 @@ fn blocked(what: &str, reason: &str) -> Error {
     )
 }
 
+/// Whether a channel may be used on. Whoever waits for a confirmation on it holds one too, so the number of holders tells whether
+/// something is on its way.
+#[derive(Debug, Default)]
+struct Mark {
+    /// A message came back or failed, so that the broker's numbers may differ.
+    is_spoiled: AtomicBool,
+}
+
+/// A channel that confirms.
+#[derive(Clone)]
+struct Session {
+    channel: Channel,
+    open: Open,
+    mark: Arc<Mark>,
+    /// The token of the message that it was used for last.
+    used: u64,
+}
+
+impl Session {
+    fn is_usable(&self, open: &Open) -> bool {
+        self.open.generation == open.generation
+            && self.channel.status().connected()
+            && !self.mark.is_spoiled.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing is on its way there. The writer holds the mark once.
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.mark) == 1
+    }
+}
+
 /// A message on its way to the broker.
 struct Sent {
     message: Message,
     waiter: Waiter,
     token: u64,
-    channel: Channel,
-    open: Open,
+    session: Session,
 }
 
 struct Writer {
     link: Arc<Link>,
     written: mpsc::UnboundedSender<Sent>,
-    session: Option<(Channel, Open)>,
+    channels: Channels,
+    /// By key, or without one where all share it.
+    sessions: HashMap<String, Session>,
     /// The next message's.
     token: u64,
 }
@@ -214,11 +265,10 @@ impl Writer {
 
     /// Hands a message over with the channel that it goes on, when there is one.
     async fn write(&mut self, message: Message, waiter: Waiter) {
-        let (channel, open) = loop {
-            match timeout_at(waiter.deadline, self.ready()).await {
+        let session = loop {
+            match timeout_at(waiter.deadline, self.ready(&message.key)).await {
                 Ok(Ok(session)) => break session,
                 Ok(Err(error)) if *error.kind() == ErrorKind::Unavailable && Instant::now() < waiter.deadline => {
-                    self.session = None;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Ok(Err(error)) => return waiter.end(Err(error)),
@@ -234,11 +284,11 @@ impl Writer {
         let token = self.token;
         self.token += 1;
         // The other side ends with this one only.
-        let _ = self.written.send(Sent { message, waiter, token, channel, open });
+        let _ = self.written.send(Sent { message, waiter, token, session });
     }
 
-    /// A channel that confirms, when the broker takes messages.
-    async fn ready(&mut self) -> Result<(Channel, Open)> {
+    /// The channel of a message with that key, when the broker takes messages.
+    async fn ready(&mut self, key: &str) -> Result<Session> {
         let mut state = self.link.state();
         let open = {
             let state = state
@@ -247,19 +297,36 @@ impl Writer {
                 .map_err(|_| closed())?;
             state.open.clone().filter(|_| !state.closed).ok_or_else(closed)?
         };
-        if let Some((channel, of)) = &self.session
-            && of.generation == open.generation
-            && channel.status().connected()
-        {
-            return Ok((channel.clone(), open));
+        let key = match self.channels {
+            Channels::One => "",
+            Channels::EachQueue => key,
+        };
+        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_usable(&open)) {
+            session.used = self.token;
+            return Ok(session.clone());
         }
+        self.make_room(&open).await;
         let channel = open.channel("opening a channel for messages").await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await
             .map_err(|error| failed("asking for confirmations", error, false))?;
-        self.session = Some((channel.clone(), open.clone()));
-        Ok((channel, open))
+        let session = Session { channel, open, mark: Arc::default(), used: self.token };
+        self.sessions.insert(key.to_owned(), session.clone());
+        Ok(session)
+    }
+
+    /// Lets go of channels that are of no use any more, and of the one that was not used for longest where there are too many; it
+    /// closes when what is on its way there is answered.
+    async fn make_room(&mut self, open: &Open) {
+        self.sessions.retain(|_, session| session.is_usable(open));
+        while self.sessions.len() >= limits::RABBITMQ_PUBLISH_CHANNELS {
+            let idle = self.sessions.iter().filter(|(_, session)| session.is_idle());
+            match idle.min_by_key(|(_, session)| session.used).map(|(key, _)| key.clone()) {
+                Some(key) => drop(self.sessions.remove(&key)),
+                None => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
     }
 }
 
@@ -272,6 +339,8 @@ fn too_late(what: &str) -> Error {
 struct Told {
     token: u64,
     waiter: Waiter,
+    /// Of the channel that it went on.
+    mark: Arc<Mark>,
     /// None where it was confirmed.
     failed: Option<Error>,
     /// The token of a message that came back before this confirmation: of this one or of another.
@@ -280,7 +349,7 @@ struct Told {
 
 /// Writes a message, with the first look, and waits for its confirmation.
 async fn send(sent: Sent, link: Arc<Link>, late: Late) -> Told {
-    let Sent { message, waiter, token, channel, open } = sent;
+    let Sent { message, waiter, token, session: Session { channel, open, mark, .. } } = sent;
     if !channel.status().connected() {
         let failed = match link.current() {
             Some(now) if now.generation == open.generation => unavailable(format!(
@@ -290,7 +359,7 @@ async fn send(sent: Sent, link: Arc<Link>, late: Late) -> Told {
             _ => link.down(&waiter.what),
         };
         let failed = Some(failed);
-        return Told { token, waiter, failed, returned: None };
+        return Told { token, waiter, mark, failed, returned: None };
     }
     let Message { exchange, key, mandatory, properties, body } = message;
     let properties = with_token(properties, token);
@@ -320,7 +389,7 @@ async fn send(sent: Sent, link: Arc<Link>, late: Late) -> Told {
         }
     };
     let returned = returned.and_then(|message| token_of(&message.delivery.properties));
-    Told { token, waiter, failed, returned }
+    Told { token, waiter, mark, failed, returned }
 }
 
 /// Which messages came back. The client gives a message that came back to whichever confirmation comes next, so it is known by
@@ -339,12 +408,17 @@ impl Returns {
         self.held.extend(round);
         let mut candidates = Vec::new();
         for told in std::mem::take(&mut self.held) {
-            let Told { token, waiter, failed, returned } = told;
-            match (self.tokens.remove(&token), failed) {
-                (true, _) => waiter.end(Ok(Taken::Nobody)),
-                (false, Some(error)) => waiter.end(Err(error)),
-                (false, None) => candidates.push(Told { token, waiter, failed: None, returned }),
-            }
+            let Told { token, waiter, mark, failed, returned } = told;
+            let outcome = match (self.tokens.remove(&token), failed) {
+                (true, _) => Ok(Taken::Nobody),
+                (false, Some(error)) => Err(error),
+                (false, None) => {
+                    candidates.push(Told { token, waiter, mark, failed: None, returned });
+                    continue;
+                }
+            };
+            mark.is_spoiled.store(true, Ordering::Release);
+            waiter.end(outcome);
         }
         for told in candidates {
             if told.returned.is_some() && !self.tokens.is_empty() {
@@ -413,7 +487,7 @@ mod tests {
         room.count.messages.fetch_add(1, Ordering::AcqRel);
         let deadline = Instant::now();
         let waiter = Waiter { answer, what: Arc::from("a test"), deadline, _room: room, _permit: None };
-        (Told { token, waiter, failed: None, returned }, outcome)
+        (Told { token, waiter, mark: Arc::default(), failed: None, returned }, outcome)
     }
 
     fn answer(outcome: &mut Outcome) -> Option<Taken> {

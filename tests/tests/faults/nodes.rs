@@ -119,3 +119,10 @@ async fn nodes_die_on_kafka() {
         nodes("kafka3").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_die_on_rabbitmq() {
+    if long_faults("the nodes of rabbitmq3 die") {
+        nodes("rabbitmq3").await;
+    }
+}

@@ -13,7 +13,7 @@ use tidegate_schemas::{Event, limits};
 use super::{Door, Lazy};
 use crate::connection::Link;
 use crate::error::{Right, closed};
-use crate::publisher::{Late, Message, Publisher, Taken};
+use crate::publisher::{Channels, Late, Manner, Message, Publisher, Taken};
 use crate::record::encode;
 
 /// What rights call the exchange without a name.
@@ -81,10 +81,15 @@ impl Outbox {
         if let Some(publisher) = publishers.get(exchange) {
             return Arc::clone(publisher);
         }
-        let (messages, bytes) = (limits::RABBITMQ_QUEUE_RECORDS, limits::RABBITMQ_QUEUE_BYTES);
-        let environment = &self.door.environment;
-        let publisher = Publisher::start(Arc::clone(link), environment, messages, bytes, false, Late::EndsChannel);
-        let publisher = Arc::new(publisher);
+        let manner = Manner {
+            messages_max: limits::RABBITMQ_QUEUE_RECORDS,
+            bytes_max: limits::RABBITMQ_QUEUE_BYTES,
+            waits: false,
+            late: Late::EndsChannel,
+            // One of the queues may be a stream.
+            channels: if exchange.is_empty() { Channels::EachQueue } else { Channels::One },
+        };
+        let publisher = Arc::new(Publisher::start(Arc::clone(link), &self.door.environment, manner));
         if publishers.len() > limits::BINDINGS {
             // Of bindings that are gone. What is on its way ends as it would.
             publishers.clear();

@@ -2,6 +2,7 @@
 //! takes nothing more.
 
 mod bare;
+mod clusters;
 mod faults;
 mod journals;
 mod records;
