@@ -5,6 +5,7 @@ mod bare;
 mod clusters;
 mod faults;
 mod journals;
+mod leaders;
 mod records;
 mod secured;
 
