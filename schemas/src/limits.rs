@@ -565,6 +565,8 @@ pub const RABBITMQ_POSITION_TIMEOUT: Duration = Duration::from_millis(400);
 pub const RABBITMQ_WATCHES: usize = 512;
 /// How long a journal is read along to which nothing is written: longer than its owner is without a sign of life.
 pub const RABBITMQ_WATCH_IDLE: Duration = Duration::from_secs(5);
+/// How long a record that one node of RabbitMQ has told before is looked for again, before it is believed that it was lost.
+pub const RABBITMQ_NODE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a node of a RabbitMQ cluster may lack what was read before from another one, until it counts as lost.
 pub const RABBITMQ_REPLICA_PATIENCE: Duration = Duration::from_secs(15);
 /// How long after a connection was made RabbitMQ may not know of a stream that is written down as there: it has just started.

@@ -11,8 +11,8 @@
 //! is confirmed, because it would be worked off before what the stream's process said.
 //!
 //! A reader is given the replica of the node that it is connected to. One that was just started, or follows a leader that died, lacks for a
-//! while what others have: so where a cluster is spoken to, an end before a record that was there is no answer, until it has
-//! stayed so for [`limits::RABBITMQ_REPLICA_PATIENCE`].
+//! while what others have: so an end before a record that was there is no answer, until it has stayed so for a while
+//! ([`Asker::patience`]).
 //!
 //! Each reader costs the broker more than what it reads: the coordinator of all streams, one process on a cluster, writes it
 //! down and synchronises that to disk, before the next. So what is needed all the time is not asked: where an owner's
@@ -21,6 +21,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
@@ -97,8 +98,9 @@ pub(crate) struct Asker {
     reads: AtomicU64,
     /// Of each stream a record that was there: an end is looked for behind it, because the last chunk may be large.
     hints: Mutex<HashMap<String, u64>>,
-    /// Streams whose end is before a record that was there, and since when; nothing where there is one node.
-    short: Option<Mutex<HashMap<String, Instant>>>,
+    /// Streams whose end is before a record that was there, and since when.
+    short: Mutex<HashMap<String, Instant>>,
+    is_cluster: bool,
 }
 
 /// Where a stream ends.
@@ -126,7 +128,7 @@ enum Purpose {
 /// How often something is tried over which the connection is lost.
 const ATTEMPTS: u32 = 4;
 /// How long before it is tried again where the connection stands.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The most records that one question reads.
 pub(crate) const READ_MAX: u16 = u16::MAX;
@@ -135,7 +137,8 @@ impl Asker {
     /// `is_cluster` where there may be other nodes than the one that is asked.
     pub(crate) fn new(link: Arc<Link>, is_cluster: bool) -> Self {
         Self {
-            short: is_cluster.then(Mutex::default),
+            short: Mutex::default(),
+            is_cluster,
             link,
             permits: Semaphore::new(limits::RABBITMQ_QUESTIONS),
             pool: Pool::default(),
@@ -206,13 +209,25 @@ impl Asker {
 
     /// Whether the node that is asked may not have yet what another one has.
     pub(crate) fn is_cluster(&self) -> bool {
-        self.short.is_some()
+        self.is_cluster
+    }
+
+    /// How long what was there before and is not is looked for again, before it is believed that the broker has lost it. A single
+    /// node, too, was seen to give nothing of a stream that was just written to for the first time.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.is_cluster { limits::RABBITMQ_REPLICA_PATIENCE } else { limits::RABBITMQ_NODE_PATIENCE }
+    }
+
+    /// The error of what needs a record that is not there yet.
+    pub(crate) fn lagging(&self, stream: &str, offset: u64) -> Error {
+        unavailable(format!(
+            "the node of RabbitMQ that is asked has not all of the stream {stream} that was read before, the record at {offset}"
+        ))
     }
 
     /// Whether an end before that record is to be believed.
     fn is_patient(&self, stream: &str, hint: Option<u64>, found: Option<u64>) -> Result<()> {
-        let Some(short) = &self.short else { return Ok(()) };
-        let mut short = short.lock();
+        let mut short = self.short.lock();
         let Some(hint) = hint.filter(|hint| found.is_none_or(|found| found < *hint)) else {
             short.remove(stream);
             return Ok(());
@@ -220,10 +235,8 @@ impl Asker {
         if short.len() >= limits::RABBITMQ_HINTS_KEPT {
             short.clear();
         }
-        if short.entry(stream.to_owned()).or_insert_with(Instant::now).elapsed() < limits::RABBITMQ_REPLICA_PATIENCE {
-            return Err(unavailable(format!(
-                "the node of RabbitMQ that is asked has not all of the stream {stream} that was read before, the record at {hint}"
-            )));
+        if short.entry(stream.to_owned()).or_insert_with(Instant::now).elapsed() < self.patience() {
+            return Err(self.lagging(stream, hint));
         }
         short.remove(stream);
         Ok(())
@@ -283,7 +296,7 @@ impl Asker {
             if began.elapsed() > limits::RABBITMQ_CALL_TIMEOUT {
                 return Err(unavailable(format!("the end of the stream {stream} is not committed by its replicas")));
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -26,6 +26,8 @@ use tokio::time::Instant;
 use crate::ask::{Asker, READ_MAX, Start, StreamSettings, offset};
 use crate::error::misconfigured;
 
+/// How long before what is not there yet is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What stands before each line.
 const VERSION: &str = "tidegate/1";
 
@@ -150,13 +152,20 @@ impl Read {
     }
 
     /// Takes in what was read from the last line on that was known when it was asked for; gives whether that line still is
-    /// what it was. Where it is not, the broker has lost some, and all must be read anew. Others may have read on meanwhile.
-    fn learn(&mut self, known: Option<&(u64, Vec<u8>)>, lines: Vec<(u64, Vec<u8>)>, stream: &str) -> Result<bool> {
+    /// what it was. Where it is not, and that is believed, the broker has lost some, and all must be read anew. Others may have
+    /// read on meanwhile.
+    fn learn(
+        &mut self,
+        known: Option<&(u64, Vec<u8>)>,
+        lines: Vec<(u64, Vec<u8>)>,
+        stream: &str,
+        is_believed: bool,
+    ) -> Result<bool> {
         let mut lines = lines.into_iter();
         if let Some(known) = known
             && lines.next().as_ref() != Some(known)
         {
-            if self.last.as_ref() == Some(known) {
+            if is_believed && self.last.as_ref() == Some(known) {
                 tracing::error!(stream, "RabbitMQ has lost what this gateway read of its list of logs");
                 *self = Self::default();
             }
@@ -203,6 +212,8 @@ impl Registry {
 
     /// Reads what was written until now.
     async fn refresh(&self) -> Result<()> {
+        // Since when a line is not there that was.
+        let mut short = None;
         loop {
             let asked = Instant::now();
             let known = self.read.lock().last.clone();
@@ -210,11 +221,23 @@ impl Registry {
             let records = self.asker.read(&self.stream, Start::Offset(from), READ_MAX).await?;
             let whole = records.len() < usize::from(READ_MAX);
             let lines = records.into_iter().filter_map(|record| Some((offset(&record)?, record.data))).collect();
-            let mut read = self.read.lock();
-            if read.learn(known.as_ref(), lines, &self.stream)? && whole {
-                read.asked = read.asked.max(Some(asked));
-                return Ok(());
+            let is_believed = short.is_some_and(|since: Instant| since.elapsed() >= self.asker.patience());
+            {
+                let mut read = self.read.lock();
+                let is_there = read.learn(known.as_ref(), lines, &self.stream, is_believed)?;
+                if is_there && whole {
+                    read.asked = read.asked.max(Some(asked));
+                    return Ok(());
+                }
+                if is_there || is_believed {
+                    continue;
+                }
             }
+            short.get_or_insert(asked);
+            if asked.elapsed() > limits::RABBITMQ_CALL_TIMEOUT {
+                return Err(self.asker.lagging(&self.stream, from));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -230,7 +253,15 @@ impl Registry {
         let mut there = self.entry(&key).await?;
         if there.is_none() {
             self.asker.publish(&self.stream, &Line::Create(key.clone(), partitions).text()).await?;
-            there = self.entry(&key).await?;
+            let began = Instant::now();
+            loop {
+                there = self.entry(&key).await?;
+                // The node that is asked may not have it yet.
+                if there.is_some() || began.elapsed() >= self.asker.patience() {
+                    break;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
         }
         match there {
             Some(there) if there.partitions == partitions => Ok(()),
@@ -355,17 +386,19 @@ mod tests {
         let (one, two) = (line(0, "tidegate/1 create topic 4 a"), line(1, "tidegate/1 delete topic a"));
         let three = line(2, "tidegate/1 create topic 8 a");
         let mut read = Read::default();
-        assert!(read.learn(None, vec![one.clone(), two.clone(), three.clone()], "s").unwrap());
+        assert!(read.learn(None, vec![one.clone(), two.clone(), three.clone()], "s", true).unwrap());
         // Asked for earlier, and told later: the topic is not deleted again.
-        assert!(read.learn(None, vec![one.clone(), two.clone()], "s").unwrap());
-        assert!(read.learn(Some(&one), vec![one.clone(), two], "s").unwrap());
+        assert!(read.learn(None, vec![one.clone(), two.clone()], "s", true).unwrap());
+        assert!(read.learn(Some(&one), vec![one.clone(), two], "s", true).unwrap());
         let topic = || read.logs.get(&Key::Topic("a".into())).map(|entry| entry.partitions);
         assert_eq!(topic(), Some(8));
         // Another one in the place of a line that was passed since says nothing; in the place of the last one it does.
-        assert!(!read.learn(Some(&one), vec![line(0, "another")], "s").unwrap());
+        assert!(!read.learn(Some(&one), vec![line(0, "another")], "s", true).unwrap());
         assert_eq!(read.last, Some(three.clone()));
-        assert!(!read.learn(Some(&three), Vec::new(), "s").unwrap());
+        assert!(!read.learn(Some(&three), Vec::new(), "s", false).unwrap());
+        assert_eq!(read.last, Some(three.clone()));
+        assert!(!read.learn(Some(&three), Vec::new(), "s", true).unwrap());
         assert!(read.logs.is_empty() && read.last.is_none());
-        assert!(read.learn(None, vec![line(0, "tidegate/2 create")], "s").is_err());
+        assert!(read.learn(None, vec![line(0, "tidegate/2 create")], "s", true).is_err());
     }
 }
