@@ -147,6 +147,10 @@ async fn numbered_until(broker: &RabbitBroker, log: &LogId, id: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_confirmed_is_there_when_leaders_die() {
+    // `leaders` shows the same on one node.
+    if std::env::var("TIDEGATE_FAULTS").as_deref() != Ok("all") {
+        return println!("left out without TIDEGATE_FAULTS=all: the node of rabbitmq3 dies that has all leaders");
+    }
     let Some(server) = Broker::start("rabbitmq3").await.filter(Broker::is_ours) else { return };
     let missing = missing_after_the_leaders_died(&server, "ours", true).await;
     assert!(missing.iter().all(|count| *count == 0), "{missing:?} were confirmed and are not there");
