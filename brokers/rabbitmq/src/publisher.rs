@@ -85,6 +85,9 @@ struct Count {
     bytes: AtomicUsize,
 }
 
+/// How long before it is looked again whether a channel is idle.
+const IDLE_DELAY: Duration = Duration::from_millis(2);
+
 /// What one message takes of the queue, until it is answered.
 struct Room {
     count: Arc<Count>,
@@ -223,6 +226,11 @@ impl Session {
     fn is_idle(&self) -> bool {
         Arc::strong_count(&self.mark) == 1
     }
+
+    /// Whether what goes over another channel could overtake something.
+    fn is_under_way(&self, open: &Open) -> bool {
+        self.open.generation == open.generation && self.channel.status().connected() && !self.is_idle()
+    }
 }
 
 /// A message on its way to the broker.
@@ -305,6 +313,9 @@ impl Writer {
             session.used = self.token;
             return Ok(session.clone());
         }
+        while self.sessions.get(key).is_some_and(|session| session.is_under_way(&open)) {
+            tokio::time::sleep(IDLE_DELAY).await;
+        }
         self.make_room(&open).await;
         let channel = open.channel("opening a channel for messages").await?;
         channel
@@ -319,12 +330,12 @@ impl Writer {
     /// Lets go of channels that are of no use any more, and of the one that was not used for longest where there are too many; it
     /// closes when what is on its way there is answered.
     async fn make_room(&mut self, open: &Open) {
-        self.sessions.retain(|_, session| session.is_usable(open));
+        self.sessions.retain(|_, session| session.is_usable(open) || session.is_under_way(open));
         while self.sessions.len() >= limits::RABBITMQ_PUBLISH_CHANNELS {
             let idle = self.sessions.iter().filter(|(_, session)| session.is_idle());
             match idle.min_by_key(|(_, session)| session.used).map(|(key, _)| key.clone()) {
                 Some(key) => drop(self.sessions.remove(&key)),
-                None => tokio::time::sleep(Duration::from_millis(2)).await,
+                None => tokio::time::sleep(IDLE_DELAY).await,
             }
         }
     }
