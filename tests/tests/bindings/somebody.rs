@@ -17,6 +17,9 @@ use tidegate_tests::PATIENCE;
 /// How long nothing more comes before that is all: only for what must not come.
 const QUIET: Duration = Duration::from_millis(500);
 
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
 pub(crate) struct Somebody {
     channel: Channel,
     _connection: Connection,
@@ -45,9 +48,11 @@ impl Somebody {
     pub(crate) async fn at(broker: &Broker) -> Self {
         let began = Instant::now();
         loop {
-            match Self::connect(broker).await {
-                Ok(somebody) => return somebody,
-                Err(error) => assert!(began.elapsed() < PATIENCE, "the broker takes nobody: {error}"),
+            // A broker that is killed over it may leave the client library waiting for ever.
+            match tokio::time::timeout(CONNECT_TIMEOUT, Self::connect(broker)).await {
+                Ok(Ok(somebody)) => return somebody,
+                Ok(Err(error)) => assert!(began.elapsed() < PATIENCE, "the broker takes nobody: {error}"),
+                Err(_) => assert!(began.elapsed() < PATIENCE, "the broker does not answer anybody"),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -100,7 +105,7 @@ impl Somebody {
             sent.await
         };
         // One that a broker does not confirm which has just come up is sent again.
-        let confirmed = tokio::time::timeout(Duration::from_secs(10), confirmed).await;
+        let confirmed = tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await;
         confirmed.is_ok_and(|confirmed| confirmed.is_ok_and(|told| told.is_ack() && told.take_message().is_none()))
     }
 
