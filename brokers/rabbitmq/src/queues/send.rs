@@ -57,7 +57,7 @@ impl Outbox {
         };
         let publisher = self.publisher(&link, &exchange);
         let properties = described(encoded.properties);
-        let message = Message { exchange: exchange.clone(), key, mandatory: true, properties, body: encoded.body };
+        let message = Message { exchange, key, mandatory: true, properties, body: encoded.body };
         let answer = publisher.push(message, what.as_str().into(), Some(encoded.permit))?;
         match answer.await.unwrap_or_else(|_| Err(closed())) {
             Ok(Taken::Yes) => Ok(Sent::Stored),
@@ -67,7 +67,10 @@ impl Outbox {
                 Ok(Sent::Refused)
             }
             Err(error) if *error.kind() == ErrorKind::Denied => {
-                let name = if exchange.is_empty() { DEFAULT_EXCHANGE } else { &exchange };
+                let name = match &to {
+                    Address::Exchange { exchange, .. } => exchange,
+                    Address::Queue(_) => DEFAULT_EXCHANGE,
+                };
                 let right = Right { right: "write", on: "exchange", name };
                 let missing = right.missing(&self.door.options, &error.to_string());
                 Err(Error::new(ErrorKind::Denied, format!("{what}: {missing}")).outcome_unknown())

@@ -83,7 +83,7 @@ async fn missing_after_the_leaders_died(server: &Broker, name: &str, is_ours: bo
     for (partition, confirmed) in (0..STREAMS).zip(&*confirmed) {
         // The last event of all is behind all others, so whoever has read it has read them.
         let log = LogId::Topic { topic: "orders".into(), partition };
-        numbered_until(&broker, &log, "last").await;
+        appended(&broker, &log, "last").await;
         let mut left = confirmed.lock().clone();
         let mut tail = broker.tail(&log, Position::ZERO).await.expect("the stream can be read");
         let mut is_read = false;
@@ -134,14 +134,6 @@ async fn wait_for(what: &str, is_there: impl Fn() -> bool) {
     while !is_there() {
         assert!(tokio::time::Instant::now() < deadline, "waited {HANG:?} for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn numbered_until(broker: &RabbitBroker, log: &LogId, id: &str) {
-    let deadline = tokio::time::Instant::now() + HANG;
-    while let Err(error) = broker.append(log, Record::Event(event(id))).await {
-        assert!(tokio::time::Instant::now() < deadline, "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

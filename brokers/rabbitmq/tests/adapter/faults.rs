@@ -31,14 +31,12 @@ async fn next(tail: &mut dyn Tail) -> tidegate_backbone::Result<Vec<String>> {
 }
 
 async fn numbered(broker: &RabbitBroker, log: &LogId, numbers: std::ops::Range<usize>) {
-    let deadline = tokio::time::Instant::now() + HANG;
-    for number in numbers {
-        // What a publisher does: it tries again.
-        while let Err(error) = broker.append(log, Record::Event(event(&number.to_string()))).await {
-            assert!(tokio::time::Instant::now() < deadline, "{error}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    let all = async {
+        for number in numbers {
+            appended(broker, log, &number.to_string()).await;
         }
-    }
+    };
+    tokio::time::timeout(HANG, all).await.expect("all are confirmed");
 }
 
 /// Kills the broker, does something to the data of the stream, and starts it again.

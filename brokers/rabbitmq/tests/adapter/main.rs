@@ -64,6 +64,15 @@ fn event_of(stored: &Stored) -> &Event {
     }
 }
 
+/// Appends an event, again until it is confirmed, as a publisher does.
+async fn appended(broker: &RabbitBroker, log: &LogId, id: &str) {
+    let deadline = tokio::time::Instant::now() + HANG;
+    while let Err(error) = broker.append(log, Record::Event(event(id))).await {
+        assert!(tokio::time::Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Everything from there to the end as it is now.
 async fn read(broker: &RabbitBroker, log: &LogId, from: Position) -> Vec<Stored> {
     let end = broker.info(log).await.expect("the log is there").end;
