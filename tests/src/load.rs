@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use crate::PATIENCE;
 use crate::client::Client;
 
 /// A request that publishes one event.
@@ -39,8 +40,15 @@ pub struct Load {
 /// Producers at work.
 #[derive(Debug)]
 pub struct Running {
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     producers: JoinSet<Counts>,
+}
+
+/// What the producers and whoever started them tell each other.
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    put_off: AtomicU64,
 }
 
 /// What a stretch of load came to.
@@ -83,26 +91,40 @@ impl Load {
 
     /// Starts all producers. Each goes on until [`Running::finish`] is called or no answer comes.
     pub fn begin(&self, client: &Client) -> Running {
-        let stop = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared::default());
         let mut producers = JoinSet::new();
         for producer in 0..self.acknowledged.len() {
             let (client, topic) = (client.clone(), Arc::clone(&self.topic));
-            let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&self.acknowledged));
+            let (shared, acknowledged) = (Arc::clone(&shared), Arc::clone(&self.acknowledged));
             let (make, each) = (self.make, self.each);
             producers.spawn(async move {
                 let next = |n| (n < each).then(|| make(producer, n));
-                produce(&client, &topic, producer, next, &acknowledged[producer], &stop).await
+                produce(&client, &topic, producer, next, &acknowledged[producer], &shared).await
             });
         }
-        Running { stop, producers }
+        Running { shared, producers }
     }
 }
 
 impl Running {
     /// Lets every producer end after the request that it has in hand, and adds up what they did.
     pub async fn finish(self) -> Counts {
-        self.stop.store(true, Ordering::SeqCst);
+        self.shared.stop.store(true, Ordering::SeqCst);
         self.ended().await
+    }
+
+    /// Waits until a publish was put off: a fault that ends before has shown nothing, since those that were in hand when it began
+    /// wait for its end where their deadline allows.
+    ///
+    /// # Panics
+    ///
+    /// Where none ever is.
+    pub async fn wait_until_put_off(&self) {
+        let began = Instant::now();
+        while self.shared.put_off.load(Ordering::SeqCst) == 0 {
+            assert!(began.elapsed() < PATIENCE, "the fault met no publish, so that it shows nothing");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until every producer has published what it was to, see [`Load::up_to`], and adds up what they did.
@@ -111,9 +133,9 @@ impl Running {
         while let Some(counts) = self.producers.join_next().await {
             let counts = counts.unwrap_or_else(|error| panic!("a producer failed: {error}"));
             total.acknowledged += counts.acknowledged;
-            total.put_off += counts.put_off;
             total.unanswered += counts.unanswered;
         }
+        total.put_off = self.shared.put_off.load(Ordering::SeqCst);
         total
     }
 }
@@ -124,10 +146,10 @@ async fn produce(
     producer: usize,
     next: impl Fn(u64) -> Option<Message>,
     acknowledged: &AtomicU64,
-    stop: &AtomicBool,
+    shared: &Shared,
 ) -> Counts {
     let (mut counts, path) = (Counts::default(), format!("/topics/{topic}"));
-    while !stop.load(Ordering::SeqCst) {
+    while !shared.stop.load(Ordering::SeqCst) {
         let n = acknowledged.load(Ordering::SeqCst);
         let (id, Some(Message { headers, body })) = (id(producer, n), next(n)) else { break };
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -139,7 +161,7 @@ async fn produce(
                 counts.acknowledged += 1;
             }
             Ok(answer) if matches!(answer.status, 429 | 503 | 504 | 507) => {
-                counts.put_off += 1;
+                shared.put_off.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Ok(answer) => panic!("the gateway refuses a good event: {answer}"),

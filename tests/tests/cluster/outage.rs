@@ -45,6 +45,7 @@ async fn a_broker_is_away(name: &str) {
     let code = refused.expect_problem(&[503, 504]);
     println!("a publish meanwhile is answered with {} {code}", refused.status);
     tokio::time::sleep(OUTAGE).await;
+    running.wait_until_put_off().await;
     broker.restart(None).await;
 
     let took = until("that both are ready", async || {
@@ -57,7 +58,6 @@ async fn a_broker_is_away(name: &str) {
     let seen = sink.deliveries().len();
     sink.wait_until("deliveries after the outage", |deliveries| deliveries.len() > seen + 100).await;
     let counts = running.finish().await;
-    assert!(counts.put_off > 0, "the outage met no publish, so that it shows nothing: {counts:?}");
     let deliveries = sink.wait_for_ids(&acknowledged(&load.acknowledged())).await;
     let order = order(&deliveries);
     println!("{} acknowledged, {} delivered, {} repeats", counts.acknowledged, order.distinct, order.repeats);

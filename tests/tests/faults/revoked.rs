@@ -31,6 +31,7 @@ async fn revoked(broker: &Broker, url: &str, cut: impl Fn()) -> String {
     refused.expect_problem(&[503, 504]);
     assert!(figure(client, "tidegate_broker_reachable", "").await.abs() < f64::EPSILON);
     assert_eq!(client.get("/livez").await.unwrap().status, 200);
+    running.wait_until_put_off().await;
 
     broker.admit(true).await;
     let took = until("that it is ready", async || client.get("/readyz").await.unwrap().status == 200).await;
@@ -38,7 +39,6 @@ async fn revoked(broker: &Broker, url: &str, cut: impl Fn()) -> String {
     let seen = sink.deliveries().len();
     sink.wait_until("deliveries afterwards", |deliveries| deliveries.len() > seen + 50).await;
     let counts = running.finish().await;
-    assert!(counts.put_off > 0, "the fault met no publish, so that it shows nothing: {counts:?}");
     let order = order(&sink.wait_for_ids(&acknowledged(&load.acknowledged())).await);
     println!("{} acknowledged, {} delivered, {} repeats", counts.acknowledged, order.distinct, order.repeats);
     assert!(order.early.is_empty(), "out of order: {order:?}");
