@@ -51,17 +51,22 @@ fn fate_in(place: &Value, subscription: &str) -> Value {
     found.unwrap_or_else(|| panic!("{subscription} is not in {place:#}")).clone()
 }
 
-/// Asks until the state of an event is the one that is waited for.
-async fn wait_for_state(client: &Client, id: &str, subscription: &str, state: &str) -> Value {
+/// Asks until what became of an event is as it is waited for.
+async fn wait_for(client: &Client, id: &str, subscription: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let fate = fate(client, id, subscription).await;
-        if fate["state"] == state {
+        if holds(&fate) {
             return fate;
         }
-        assert!(tokio::time::Instant::now() < deadline, "{id} is not {state} with {subscription}: {fate:#}");
+        assert!(tokio::time::Instant::now() < deadline, "{id} with {subscription}, in the end: {fate:#}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The same for its state alone.
+async fn wait_for_state(client: &Client, id: &str, subscription: &str, state: &str) -> Value {
+    wait_for(client, id, subscription, |fate| fate["state"] == state).await
 }
 
 /// Waits until a file's subscription is in force.
@@ -150,20 +155,9 @@ async fn a_passport_equals_the_log_of_the_sink_attempt_by_attempt() {
     let mut told = BTreeMap::new();
     let (mut delivered, mut dead) = (0, 0);
     for id in &ids {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        let fate = loop {
-            let fate = fate(gateway.client(), id, "scripted").await;
-            match fate["state"].as_str() {
-                Some("delivered") => delivered += 1,
-                Some("dead-lettered") => dead += 1,
-                _ if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    continue;
-                }
-                _ => panic!("{id} is not settled: {fate:#}"),
-            }
-            break fate;
-        };
+        let settled = |fate: &Value| fate["state"] == "delivered" || fate["state"] == "dead-lettered";
+        let fate = wait_for(gateway.client(), id, "scripted", settled).await;
+        *(if fate["state"] == "delivered" { &mut delivered } else { &mut dead }) += 1;
         told.insert(id.clone(), attempts_of(&fate));
     }
     let mut log = log_of(&sink.deliveries());
@@ -246,20 +240,19 @@ async fn a_passport_says_why_an_event_did_not_arrive() {
     assert!(failed["predicate"].as_str().is_some_and(|text| text.contains("com.example.other")), "{fate:#}");
 
     // A sink that cannot be reached.
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let fate = self::fate(client, "plain-1", "down").await;
-        if fate["hold"]["standing"] == "unreachable" && fate["attempts"][0]["ending"] == "unreachable" {
-            assert_eq!(fate["attempts"][0]["status"], Value::Null, "{fate:#}");
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{fate:#}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let held = wait_for(client, "plain-1", "down", |fate| {
+        fate["hold"]["standing"] == "unreachable" && fate["attempts"][0]["ending"] == "unreachable"
+    });
+    let held = held.await;
+    assert_eq!(held["attempts"][0]["status"], Value::Null, "{held:#}");
 
+    let no_attempts = Value::Array(Vec::new());
     // A key whose first event waits for its next attempt, and the one behind it.
     publish(client, "t", "poison-1", Some("k")).await;
-    let first = wait_for_state(client, "poison-1", "all", "waiting").await;
+    // The attempt is told once it was written down, which is a moment after it ended.
+    let first =
+        wait_for(client, "poison-1", "all", |fate| fate["state"] == "waiting" && fate["attempts"] != no_attempts);
+    let first = first.await;
     assert_eq!((&first["attempt"], &first["attempts"][0]["status"]), (&2.into(), &503.into()), "{first:#}");
     publish(client, "t", "poison-2", Some("k")).await;
     let second = wait_for_state(client, "poison-2", "all", "key-waits").await;
@@ -279,19 +272,18 @@ async fn a_passport_says_why_an_event_did_not_arrive() {
     let gone = Sink::start(|_| Reply::Status(410)).await;
     home.write_resource("gone.yaml", &subscription("gone", &gone.url(), &["order: key", "maxInFlight: 1"]).yaml());
     wait_for_subscription(client, "gone").await;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let fate = self::fate(client, "plain-1", "gone").await;
+    let received = || gone.deliveries().iter().filter(|delivery| delivery.id == "plain-1").count();
+    let paused = wait_for(client, "plain-1", "gone", |fate| {
         let attempts = fate["attempts"].as_array().expect("attempts are listed");
-        let received = gone.deliveries().iter().filter(|delivery| delivery.id == "plain-1").count();
-        if fate["hold"]["standing"] == "paused" && attempts.len() == received {
-            assert_eq!((&attempts[0]["ending"], &attempts[0]["status"]), (&"paused".into(), &410.into()), "{fate:#}");
-            assert_eq!(gone.deliveries().len(), 1, "something went out between the answer and the pause");
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{fate:#}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        fate["hold"]["standing"] == "paused" && attempts.len() == received()
+    });
+    let paused = paused.await;
+    assert_eq!(
+        (&paused["attempts"][0]["ending"], &paused["attempts"][0]["status"]),
+        (&"paused".into(), &410.into()),
+        "{paused:#}"
+    );
+    assert_eq!(gone.deliveries().len(), 1, "something went out between the answer and the pause");
 
     // A subscription that was paused, and one that came later than the event.
     client
