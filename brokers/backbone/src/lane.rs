@@ -11,8 +11,8 @@
 //!
 //! Not promised: that a message arrives, or arrives once; that a sender is told where nobody receives. A lane that knows may
 //! fail with [`crate::ErrorKind::NotFound`], as the one inside a process does; those of brokers do not know, and it is presence,
-//! in the module `request`, that tells a caller so, before anything is sent. Deadlines, repetition, replies and larger bodies are built above,
-//! in the module `request`, once for all brokers.
+//! in the module `request`, that tells a caller so, before anything is sent. Deadlines, repetition, replies and larger bodies
+//! are built above, in the module `request`, once for all brokers.
 
 use std::fmt;
 

@@ -99,7 +99,8 @@ impl Process {
         Ok(Self { journals, ..process })
     }
 
-    /// Starts as a gateway does: claims own the slots, keep them through an outage, and take one back that was lost. It is the only process on the broker, so its lane is one inside the process.
+    /// Starts as a gateway does: claims own the slots, keep them through an outage, and take one back that was lost. It is the
+    /// only process on the broker, so its lane is one inside the process.
     pub async fn join(fixture: &Arc<dyn Fixture>, clock: &Arc<HeldClock>) -> Result<Self, Failure> {
         let environment = environment(clock);
         let log = open(fixture, clock, &environment).await?;

@@ -10,9 +10,9 @@
 //! asked for at once, because the channel takes one after the other; the cancellation may not be sent before the second
 //! is confirmed, because it would be worked off before what the stream's process said.
 //!
-//! A reader is given the replica of the node that it is connected to. One that was just started, or follows a leader that died, lacks for a
-//! while what others have: so an end before a record that was there is no answer, until it has stayed so for a while
-//! ([`Asker::patience`]).
+//! A reader is given the replica of the node that it is connected to. One that was just started, or follows a leader that died,
+//! lacks for a while what others have: so an end before a record that was there is no answer, until it has stayed so for a
+//! while ([`Asker::patience`]).
 //!
 //! Each reader costs the broker more than what it reads: the coordinator of all streams, one process on a cluster, writes it
 //! down and synchronises that to disk, before the next. So what is needed all the time is not asked: where an owner's
@@ -147,8 +147,9 @@ impl Asker {
         }
     }
 
-    /// Does something on a channel on which nothing else is done meanwhile, in bounded time. Where the connection was lost over it, which the broker also
-    /// ends when a stream goes away that is just asked for, it is done once more on the next one, if that changes nothing.
+    /// Does something on a channel on which nothing else is done meanwhile, in bounded time. Where the connection was lost over
+    /// it, which the broker also ends when a stream goes away that is just asked for, it is done once more on the next one, if
+    /// that changes nothing.
     async fn on_channel<T, W>(&self, action: &str, purpose: Purpose, work: impl Fn(Channel) -> W) -> Result<T>
     where
         W: Future<Output = std::result::Result<T, lapin::Error>>,

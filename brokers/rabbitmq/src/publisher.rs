@@ -1,11 +1,11 @@
 //! Messages on their way: queued where they are sent, written in that order by one task, and answered by the broker's
 //! confirmations. A message that no queue takes comes back before its confirmation: nobody is there.
 //!
-//! **Streams have a channel each** ([`Channels::EachQueue`]). When a stream gets another leader, the broker sends what its leader has not
-//! confirmed once more, by itself. Before 4.0 it then takes the number that the message has on its channel for the number that it has
-//! among those to the stream (rabbitmq-server #12236). Where a channel goes to several streams the former is larger, and the new
-//! leader takes what is published next, up to that number, for repeats: it confirms messages and drops them. On a channel that goes to one
-//! stream, with every message confirmed and none returned, both numbers are the same.
+//! **Streams have a channel each** ([`Channels::EachQueue`]). When a stream gets another leader, the broker sends what its
+//! leader has not confirmed once more, by itself. Before 4.0 it then takes the number that the message has on its channel for
+//! the number that it has among those to the stream (rabbitmq-server #12236). Where a channel goes to several streams the
+//! former is larger, and the new leader takes what is published next, up to that number, for repeats: it confirms messages and
+//! drops them. On a channel that goes to one stream, with every message confirmed and none returned, both numbers are the same.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -317,7 +317,8 @@ impl RabbitTail {
         };
         let generation = session.generation;
         let quiet = session.heard + self.shared.readers.quiet();
-        // A broker that has forgotten a reader says nothing; whether there is more can be asked. Kept where this is dropped, as above.
+        // A broker that has forgotten a reader says nothing; whether there is more can be asked. Kept where this is dropped, as
+        // above.
         let (shared, stream, asking) = (&self.shared, &self.source.stream, &mut self.asking);
         let silent = async move {
             tokio::time::sleep_until(quiet).await;

@@ -9,8 +9,8 @@
 //! That holds while positions are not given anew, as they are where a broker has lost the end of a stream and has filled it
 //! again: and it loses that only with its own end, and so with the connection. So a reader tells positions only to appends that
 //! began after the journal was read back over the reader's present connection, which compares what the owner relied on with
-//! what is there. All others are told none, and the owner reads back: the first after the reader has begun, those that were on their way
-//! when a connection was lost, and those that are not met in time.
+//! what is there. All others are told none, and the owner reads back: the first after the reader has begun, those that were on
+//! their way when a connection was lost, and those that are not met in time.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Its settings are those of a `Gateway`'s backbone, but for what concerns the cluster of gateways: `url`, `credentials`, `tls`,
-//! `namespace`, `topicPrefix` ([`Backbone`]). An embedded log can be declared as well: it belongs to one process, so that no topic is
-//! attached to it, and a backbone can be migrated to it.
+//! `namespace`, `topicPrefix` ([`Backbone`]). An embedded log can be declared as well: it belongs to one process, so that no
+//! topic is attached to it, and a backbone can be migrated to it.
 
 use super::Origin;
 use super::config::{Backbone, backbone};

@@ -1,5 +1,5 @@
-//! Calls sinks over HTTP, and sends to queues and exchanges of brokers ([`Outputs`]). Over HTTP: one attempt at a time, with every wait bounded, and an answer or a failure that says whether
-//! the sink can have seen the request.
+//! Calls sinks over HTTP, and sends to queues and exchanges of brokers ([`Outputs`]). Over HTTP: one attempt at a time, with
+//! every wait bounded, and an answer or a failure that says whether the sink can have seen the request.
 //!
 //! Redirects are never followed (CloudEvents web hooks 2.1 forbids it), proxies of the process environment are never used,
 //! and addresses are checked when a connection is made ([`AddressPolicy`]), so that what was checked is what is used.

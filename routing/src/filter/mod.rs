@@ -2,8 +2,8 @@
 //!
 //! `exact`, `prefix` and `suffix` compare attributes in their canonical string form, case-sensitively; `all`, `any` and
 //! `not` combine filters; `sql`, which is also read by its other name `cesql`, is an expression of [`crate::cesql`], and
-//! `cel` one of [`crate::cel`]. An attribute that an event does not have matches nothing. The filters of a subscription are a conjunction, so none at all
-//! match every event.
+//! `cel` one of [`crate::cel`]. An attribute that an event does not have matches nothing. The filters of a subscription are a
+//! conjunction, so none at all match every event.
 
 mod explain;
 mod parse;

@@ -8,8 +8,9 @@
 //! whole seconds only; a whole number and a truth value are written as what they are. Both prefixes are read, `cloudEvents_`
 //! and `cloudEvents:`, but one in each message. An event without payload has the property [`NO_DATA`]; an empty body without
 //! it is a payload that is empty. Bytes are the value of an extension; they are written as text, in base64, which every reader
-//! of header tables takes. A property that is anything else than these is a fault where it belongs to the event. A whole number as `time` counts milliseconds since 1970, as AMQP 1.0 counts times and libraries write them into
-//! header tables too. What does not fit into binary mode is written in structured mode: see [`write()`].
+//! of header tables takes. A property that is anything else than these is a fault where it belongs to the event. A whole number
+//! as `time` counts milliseconds since 1970, as AMQP 1.0 counts times and libraries write them into header tables too. What
+//! does not fit into binary mode is written in structured mode: see [`write()`].
 
 mod read;
 mod write;

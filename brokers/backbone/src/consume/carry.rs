@@ -20,8 +20,8 @@ use crate::queues::bound;
 use crate::slot::placement::{delivery_slots, slot_of};
 use crate::slot::{Command, CommitError, Expect, SlotHandle};
 
-/// What slots hold that is carried, by the beginning of its keys: the catalogue by its own reader, progress by this module; and what
-/// every backbone has for itself.
+/// What slots hold that is carried, by the beginning of its keys: the catalogue by its own reader, progress by this module; and
+/// what every backbone has for itself.
 const KNOWN: [&str; 6] = ["catalogue/", "delivery/", "cluster/", "passports/", "migration/", bound::PREFIX];
 
 /// Where an event is on the other backbone.
@@ -56,8 +56,8 @@ pub(crate) struct Carried {
 /// Takes out of all slots, in the order of their numbers, what they hold of the topics and subscriptions of a catalogue.
 ///
 /// # Errors
-/// [`ErrorKind::DataLoss`] where an entry cannot be read; [`ErrorKind::Misconfigured`] where a slot holds what is not known here, and
-/// would be left behind.
+/// [`ErrorKind::DataLoss`] where an entry cannot be read; [`ErrorKind::Misconfigured`] where a slot holds what is not known
+/// here, and would be left behind.
 pub(crate) fn gather(slots: &[Arc<dyn SlotHandle>], view: &View) -> Result<Carried> {
     let slot0 =
         slots.first().ok_or_else(|| Error::new(ErrorKind::Misconfigured, "a backbone has at least one slot"))?;

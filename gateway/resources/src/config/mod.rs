@@ -21,9 +21,9 @@
 //! {authorization: "Bearer ${env:OTLP_TOKEN}"}, sampling: 0.1}`.
 //!
 //! Every key may be left out. Two limits have no number as their default: `memory` is a quarter of what the process may
-//! have, and `requestsPerSecondPerClient` is off. Relative paths count from the working directory, as those on the command line do, so that
-//! a backbone URL means the same in both. The file is read by the reader of resources: all faults at once, unknown keys
-//! refused, `${env:NAME}` in texts.
+//! have, and `requestsPerSecondPerClient` is off. Relative paths count from the working directory, as those on the command line
+//! do, so that a backbone URL means the same in both. The file is read by the reader of resources: all faults at once, unknown
+//! keys refused, `${env:NAME}` in texts.
 
 pub(crate) mod backbone;
 mod listener;

@@ -183,8 +183,8 @@ impl Journal {
     /// known before.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::DataLoss`] where records are missing or damaged, [`crate::ErrorKind::Fenced`] where another candidate was
-    /// faster, and whatever the log says.
+    /// [`crate::ErrorKind::DataLoss`] where records are missing or damaged, [`crate::ErrorKind::Fenced`] where another
+    /// candidate was faster, and whatever the log says.
     pub async fn open(
         log: Arc<dyn PartitionLog>,
         slot: u32,

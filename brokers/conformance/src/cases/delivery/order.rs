@@ -149,6 +149,9 @@ pub(super) async fn retries_survive_changes(fixture: Arc<dyn Fixture>) -> Outcom
     let sink = process.subscribe(subscription("s", "orders"), Start::Latest).await?;
     process.publish_all(&topic, events(0..20, 1)).await?;
     sink.expect("0").await?.retry(HOUR, &answer(503));
+    // Behind the others in the log: once it comes, all of them are known to wait.
+    process.publish_all(&topic, vec![event("of another key", "other")]).await?;
+    sink.expect("of another key").await?.done(&Attempt::default());
     let mut spec = subscription("s", "orders");
     spec.max_in_flight = 2;
     process.consume.update_subscription(spec.clone()).await?;
