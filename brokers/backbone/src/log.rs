@@ -106,6 +106,14 @@ pub struct Stored {
     pub record: Record,
 }
 
+impl Stored {
+    /// What it counts for where bytes are bounded: the record, and about what is kept around it.
+    pub fn bytes(&self) -> usize {
+        const AROUND_BYTES: usize = 64;
+        AROUND_BYTES + self.record.bytes()
+    }
+}
+
 /// What an acknowledged append tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {

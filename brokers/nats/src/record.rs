@@ -118,12 +118,6 @@ pub(crate) fn decode(target: &Target, place: Place, message: Message) -> Stored 
     Stored { position, appended_at, record: Record::Event(event) }
 }
 
-/// What a record counts for where bytes are bounded.
-pub(crate) fn bytes_of(stored: &Stored) -> usize {
-    const AROUND: usize = 64;
-    AROUND + stored.record.bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::adapter::Shared;
 use crate::api::Start;
 use crate::error::{closed, not_found};
-use crate::record::{Place, bytes_of, decode};
+use crate::record::{Place, decode};
 use crate::target::Target;
 
 /// See the module.
@@ -113,7 +113,7 @@ impl NatsTail {
         let mut records = Vec::new();
         let mut bytes = 0;
         while let Some(stored) = self.buffer.front() {
-            let next = bytes_of(stored);
+            let next = stored.bytes();
             if !records.is_empty() && bytes + next > bytes_max {
                 break;
             }
@@ -173,7 +173,7 @@ impl NatsTail {
         self.appended_at = self.appended_at.max(stored.appended_at);
         stored.appended_at = self.appended_at;
         self.wanted = place.position.next();
-        self.buffered_bytes += bytes_of(&stored);
+        self.buffered_bytes += stored.bytes();
         self.buffer.push_back(stored);
     }
 

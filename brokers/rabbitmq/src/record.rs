@@ -179,12 +179,6 @@ pub(crate) fn carried(
     amqp::read(read.iter().map(|(name, value)| (*name, value)), content_type(properties), body, limits)
 }
 
-/// What a record counts for where bytes are bounded.
-pub(crate) fn bytes_of(stored: &Stored) -> usize {
-    const AROUND: usize = 64;
-    AROUND + stored.record.bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

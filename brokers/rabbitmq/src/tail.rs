@@ -23,7 +23,7 @@ use crate::ask::{Ending, Start, offset};
 use crate::connection::State;
 use crate::error::{closed, failed, misconfigured, not_found, unavailable};
 use crate::recent::Seen;
-use crate::record::{bytes_of, decode};
+use crate::record::decode;
 
 /// How long before it is looked again into a gap.
 const GAP_DELAY: Duration = Duration::from_millis(200);
@@ -162,7 +162,7 @@ impl RabbitTail {
     fn take(&mut self, bytes_max: usize) -> Option<Batch> {
         let (mut records, mut bytes, mut tag) = (Vec::new(), 0, 0);
         while let Some((stored, _)) = self.buffer.front() {
-            let next = bytes_of(stored);
+            let next = stored.bytes();
             if !records.is_empty() && bytes + next > bytes_max {
                 break;
             }

@@ -9,11 +9,9 @@ use tidegate_tests::home::Home;
 use tidegate_tests::load::Load;
 use tidegate_tests::machine::number_from_environment;
 use tidegate_tests::sink::Sink;
-use tidegate_tests::subscriptions::dead_letters;
+use tidegate_tests::subscriptions::{dead_letters, standing};
 
-use super::{
-    BACK, THERE, arrived, bridge, broker_of, broker_of_ours, end, goods, standing, topic_on, topics_on, unavailable,
-};
+use super::{BACK, THERE, arrived, bridge, broker_of, broker_of_ours, end, goods, topic_on, topics_on, unavailable};
 
 const PRODUCERS: usize = 32;
 /// The way: bridges with the topic that each reads and the one that it writes.

@@ -114,12 +114,6 @@ async fn topics_on(broker: &Broker, names: &[&str]) {
     make_topics(gateway.client(), names).await;
 }
 
-/// How a subscription stands.
-async fn standing(client: &Client, name: &str) -> String {
-    let shown = client.get(&format!("/subscriptions/{name}")).await.unwrap().expect(200).json();
-    shown["status"]["standing"].as_str().unwrap_or_default().to_owned()
-}
-
 /// Why a topic is not told, where it is not.
 async fn unavailable(client: &Client, topic: &str) -> Option<String> {
     let listed = client.get("/topics").await.unwrap().expect(200).json();

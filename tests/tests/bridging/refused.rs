@@ -8,11 +8,11 @@ use tidegate_tests::gateway::{Gateway, Options};
 use tidegate_tests::home::Home;
 use tidegate_tests::load::Load;
 use tidegate_tests::sink::Sink;
-use tidegate_tests::subscriptions::dead_letters;
+use tidegate_tests::subscriptions::{dead_letters, standing};
 
 use super::{
     THERE, arrived, bridge, broker_of, broker_of_ours, credentials, end, goods, make_topics, owner, passwords,
-    standing, unavailable,
+    unavailable,
 };
 
 const PRODUCERS: usize = 3;

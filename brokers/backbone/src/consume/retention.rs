@@ -22,8 +22,6 @@ use crate::catalogue::{Retention, Topic};
 use crate::error::{ErrorKind, Result};
 use crate::log::Position;
 
-/// What a broker stores beside an event, at least.
-const RECORD_BYTES: u64 = 64;
 /// What is measured and let go of at once.
 const STEP_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -159,7 +157,7 @@ impl Consume {
         let mut bytes = 0;
         while tail.position() < end {
             for stored in tail.next(READ_BYTES).await?.records {
-                bytes += stored.record.bytes() as u64 + RECORD_BYTES;
+                bytes += stored.bytes() as u64;
                 if bytes >= wanted {
                     return Ok(stored.position.next());
                 }

@@ -167,7 +167,7 @@ impl KafkaTail {
         let mut records = Vec::new();
         let mut bytes = 0;
         if let Some(held) = self.held.take() {
-            bytes += held.record.bytes();
+            bytes += held.bytes();
             records.push(held);
         }
         let Some(reader) = &self.reader else { return records };
@@ -184,7 +184,7 @@ impl KafkaTail {
                         continue;
                     }
                     let stored = decode(&self.id, &message, &self.source.memory);
-                    let size = stored.record.bytes();
+                    let size = stored.bytes();
                     if !records.is_empty() && bytes + size > bytes_max {
                         self.held = Some(stored);
                         break;
