@@ -15,12 +15,13 @@ use tidegate_backbone::{
 use tidegate_schemas::limits;
 use tokio::sync::oneshot;
 
-use crate::ask::{Asker, Start, StreamSettings, offset};
+use crate::ask::{Asker, Ending, Start, StreamSettings, offset};
 use crate::connection::Link;
 use crate::error::{closed, not_found, not_yet};
 use crate::lane::{self, Sender};
 use crate::marks::Marks;
 use crate::name::Names;
+use crate::nodes::Nodes;
 use crate::options::Options;
 use crate::publisher::{Channels, Late, Manner, Message, Publisher, Taken};
 use crate::recent::{Recent, Seen};
@@ -132,14 +133,15 @@ impl RabbitBroker {
         let write = Link::open("records to write", &options, tls.clone(), &environment).await?;
         let read = Link::open("records to read", &options, tls.clone(), &environment).await?;
         let ask = Link::open("questions", &options, tls.clone(), &environment).await?;
-        let lanes = Link::open("lanes", &options, tls, &environment).await?;
+        let lanes = Link::open("lanes", &options, tls.clone(), &environment).await?;
         let names = Names::new(&options.namespace, &options.topic_prefix);
         let settings = StreamSettings {
             segment_bytes: options.segment_bytes,
             replicas: options.replicas,
             ..StreamSettings::default()
         };
-        let asker = Arc::new(Asker::new(Arc::clone(&ask), options.hosts.len() > 1));
+        let nodes = Nodes::begin(&options, tls.as_ref(), &environment);
+        let asker = Arc::new(Asker::new(Arc::clone(&ask), nodes));
         let registry = Arc::new(Registry::open(Arc::clone(&asker), names.logs(), settings).await?);
         lane::establish(&lanes, &names).await?;
         let manner = Manner {
@@ -199,8 +201,8 @@ impl RabbitBroker {
         &self.lanes
     }
 
-    fn links(&self) -> [&Arc<Link>; 4] {
-        [&self.write, &self.shared.read, &self.ask, &self.lanes]
+    fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        [&self.write, &self.shared.read, &self.ask, &self.lanes].into_iter().chain(self.shared.asker.links())
     }
 
     fn end(&self) {
@@ -285,8 +287,18 @@ impl Shared {
         self.read.current().is_none_or(|open| open.is_new())
     }
 
-    /// Where what can be read of a log begins and ends.
+    /// Where what can be read of a log begins and ends, as the node knows that is asked.
     pub(crate) async fn span(&self, id: &LogId, stream: &str) -> Result<(Position, Position)> {
+        self.span_to(id, stream, self.asker.end(stream)).await
+    }
+
+    /// The same with an end that is asked for in some way.
+    async fn span_to(
+        &self,
+        id: &LogId,
+        stream: &str,
+        ending: impl Future<Output = Result<Ending>>,
+    ) -> Result<(Position, Position)> {
         // A stream that is empty begins with its first record; one that comes meanwhile is not left out.
         let first = async {
             let first = self.asker.at(stream, Start::First).await?;
@@ -294,9 +306,9 @@ impl Shared {
         };
         let known = self.recent.begin(stream);
         let (first, ending, low) = match known {
-            Some(begin) => (begin, self.asker.end(stream).await?, Position::ZERO),
+            Some(begin) => (begin, ending.await?, Position::ZERO),
             None => {
-                let (first, ending, low) = tokio::join!(first, self.asker.end(stream), self.low(id, stream));
+                let (first, ending, low) = tokio::join!(first, ending, self.low(id, stream));
                 (first?, ending?, low?)
             }
         };
@@ -329,18 +341,30 @@ impl Shared {
         }
     }
 
+    /// What the broker tells of a log. Its end is linearizable, except of a stream of others: on how many nodes that is kept is
+    /// not told.
     async fn info(&self, id: &LogId) -> Result<LogInfo> {
-        match self.told(id).await {
+        let stream = self.stream(id);
+        let span = if self.is_attached(id) {
+            self.span(id, &stream).await
+        } else {
+            self.span_to(id, &stream, self.asker.agreed_end(&stream)).await
+        };
+        match span {
             Err(error) if *error.kind() == ErrorKind::NotFound => Err(self.absent(id).await),
-            info => info,
+            span => Ok(self.info_of(id, &stream, span?)),
         }
     }
 
-    /// What the broker tells of a log; one that has just started may tell that there is none.
+    fn info_of(&self, id: &LogId, stream: &str, (begin, end): (Position, Position)) -> LogInfo {
+        LogInfo { id: id.clone(), begin, end, bytes: self.sizes.of(stream, end.0 - begin.0) }
+    }
+
+    /// What the node tells of a log that is asked; one that has just started may tell that there is none.
     async fn told(&self, id: &LogId) -> Result<LogInfo> {
         let stream = self.stream(id);
-        let (begin, end) = self.span(id, &stream).await?;
-        Ok(LogInfo { id: id.clone(), begin, end, bytes: self.sizes.of(&stream, end.0 - begin.0) })
+        let span = self.span(id, &stream).await?;
+        Ok(self.info_of(id, &stream, span))
     }
 
     async fn create(&self, spec: LogSpec) -> Result<()> {

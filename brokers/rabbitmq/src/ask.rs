@@ -10,9 +10,10 @@
 //! asked for at once, because the channel takes one after the other; the cancellation may not be sent before the second
 //! is confirmed, because it would be worked off before what the stream's process said.
 //!
-//! A reader is given the replica of the node that it is connected to. One that was just started, or follows a leader that died,
-//! lacks for a while what others have: so an end before a record that was there is no answer, until it has stayed so for a
-//! while ([`Asker::patience`]).
+//! A reader is given the replica of the node that it is connected to. One that was just started, or follows a leader that
+//! died, lacks for a while what others have: so an end before a record that was there is no answer, until it has stayed so
+//! for a while ([`Asker::patience`]) and more than half of the nodes do not have it (`nodes`). These are asked too where an
+//! end is to be linearizable ([`Asker::agreed_end`]), which costs as many questions as there are nodes; all others go to one.
 //!
 //! Each reader costs the broker more than what it reads: the coordinator of all streams, one process on a cluster, writes it
 //! down and synchronises that to disk, before the next. So what is needed all the time is not asked: where an owner's
@@ -39,6 +40,7 @@ use tokio::time::Instant;
 
 use crate::connection::{Link, State};
 use crate::error::{busy, failed, misconfigured, unavailable, unconfirmed};
+use crate::nodes::Nodes;
 use crate::pool::Pool;
 
 /// Where a reader begins.
@@ -100,7 +102,8 @@ pub(crate) struct Asker {
     hints: Mutex<HashMap<String, u64>>,
     /// Streams whose end is before a record that was there, and since when.
     short: Mutex<HashMap<String, Instant>>,
-    is_cluster: bool,
+    /// Each node, where there may be others than the one that is asked.
+    nodes: Option<Nodes>,
 }
 
 /// Where a stream ends.
@@ -134,11 +137,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) const READ_MAX: u16 = u16::MAX;
 
 impl Asker {
-    /// `is_cluster` where there may be other nodes than the one that is asked.
-    pub(crate) fn new(link: Arc<Link>, is_cluster: bool) -> Self {
+    /// With `nodes` where there may be others than the one that is asked.
+    pub(crate) fn new(link: Arc<Link>, nodes: Option<Nodes>) -> Self {
         Self {
             short: Mutex::default(),
-            is_cluster,
+            nodes,
             link,
             permits: Semaphore::new(limits::RABBITMQ_QUESTIONS),
             pool: Pool::default(),
@@ -210,13 +213,23 @@ impl Asker {
 
     /// Whether the node that is asked may not have yet what another one has.
     pub(crate) fn is_cluster(&self) -> bool {
-        self.is_cluster
+        self.nodes.is_some()
+    }
+
+    /// The connection that questions go over; none where there is none just now.
+    pub(crate) fn connection(&self) -> Option<u64> {
+        self.link.current().map(|open| open.generation)
+    }
+
+    /// The connections to all nodes of a cluster.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.nodes.iter().flat_map(Nodes::links)
     }
 
     /// How long what was there before and is not is looked for again, before it is believed that the broker has lost it. A single
     /// node, too, was seen to give nothing of a stream that was just written to for the first time.
     pub(crate) fn patience(&self) -> Duration {
-        if self.is_cluster { limits::RABBITMQ_REPLICA_PATIENCE } else { limits::RABBITMQ_NODE_PATIENCE }
+        if self.is_cluster() { limits::RABBITMQ_REPLICA_PATIENCE } else { limits::RABBITMQ_NODE_PATIENCE }
     }
 
     /// The error of what needs a record that is not there yet.
@@ -226,12 +239,12 @@ impl Asker {
         ))
     }
 
-    /// Whether an end before that record is to be believed.
-    fn is_patient(&self, stream: &str, hint: Option<u64>, found: Option<u64>) -> Result<()> {
+    /// Whether the end has been before that record for so long that it is to be believed; an error until then.
+    fn is_short(&self, stream: &str, hint: Option<u64>, found: Option<u64>) -> Result<bool> {
         let mut short = self.short.lock();
         let Some(hint) = hint.filter(|hint| found.is_none_or(|found| found < *hint)) else {
             short.remove(stream);
-            return Ok(());
+            return Ok(false);
         };
         if short.len() >= limits::RABBITMQ_HINTS_KEPT {
             short.clear();
@@ -240,7 +253,21 @@ impl Asker {
             return Err(self.lagging(stream, hint));
         }
         short.remove(stream);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Fails where others have a record that the node that is asked does not have.
+    pub(crate) async fn none_has(&self, stream: &str, record: u64) -> Result<()> {
+        let last = self.agreed_last(stream).await?.as_ref().and_then(offset);
+        if last.is_some_and(|last| last >= record) { Err(self.lagging(stream, record)) } else { Ok(()) }
+    }
+
+    /// The last record that more than half of the nodes know of; none where the stream is empty, and on a single node.
+    pub(crate) async fn agreed_last(&self, stream: &str) -> Result<Option<Delivery>> {
+        match &self.nodes {
+            Some(nodes) => nodes.last(stream).await,
+            None => Ok(None),
+        }
     }
 
     /// What is committed from there on, at most `count` records.
@@ -301,7 +328,18 @@ impl Asker {
         }
     }
 
-    /// Where the stream ends.
+    /// Where the stream ends, which is not before any record that was confirmed when it is asked for.
+    pub(crate) async fn agreed_end(&self, stream: &str) -> Result<Ending> {
+        if !self.is_cluster() {
+            return self.end(stream).await;
+        }
+        let hint = self.hinted(stream);
+        let records = Vec::from_iter(self.agreed_last(stream).await?);
+        self.is_short(stream, hint, records.last().and_then(offset))?;
+        Ok(self.ending(stream, records))
+    }
+
+    /// Where the stream ends, as the node knows that is asked.
     pub(crate) async fn end(&self, stream: &str) -> Result<Ending> {
         let hint = self.hinted(stream);
         let mut records = Vec::new();
@@ -317,12 +355,21 @@ impl Asker {
             records.extend(self.last(stream).await?);
         }
         let found = records.last().and_then(offset);
-        self.is_patient(stream, hint, found)?;
+        if self.is_short(stream, hint, found)?
+            && let Some(hint) = hint
+        {
+            self.none_has(stream, hint).await?;
+        }
+        Ok(self.ending(stream, records))
+    }
+
+    fn ending(&self, stream: &str, records: Vec<Delivery>) -> Ending {
+        let found = records.last().and_then(offset);
         match found {
             Some(offset) => self.hint(stream, offset),
             None => drop(self.hints.lock().remove(stream)),
         }
-        Ok(Ending { end: found.map_or(0, |offset| offset + 1), records })
+        Ending { end: found.map_or(0, |offset| offset + 1), records }
     }
 
     /// A record that was there, where one is known.

@@ -85,16 +85,38 @@ impl Link {
         tls: Option<Arc<ClientConfig>>,
         environment: &Environment,
     ) -> Result<Arc<Self>> {
+        let link = Self::new(purpose, options, tls, environment);
+        let first = link.connect(0).await?;
+        link.state.send_modify(|state| state.open = Some(first.clone()));
+        let (kept, stopping) = (Arc::clone(&link), environment.clone());
+        environment.spawn(async move { kept.keep(Some(first), stopping).await });
+        Ok(link)
+    }
+
+    /// The same where nothing fails that is not there yet: it connects from now on.
+    pub(crate) fn begin(
+        purpose: &'static str,
+        options: &Arc<Options>,
+        tls: Option<Arc<ClientConfig>>,
+        environment: &Environment,
+    ) -> Arc<Self> {
+        let link = Self::new(purpose, options, tls, environment);
+        let (kept, stopping) = (Arc::clone(&link), environment.clone());
+        environment.spawn(async move { kept.keep(None, stopping).await });
+        link
+    }
+
+    fn new(
+        purpose: &'static str,
+        options: &Arc<Options>,
+        tls: Option<Arc<ClientConfig>>,
+        environment: &Environment,
+    ) -> Arc<Self> {
         let clock = Arc::clone(&environment.clock);
         let since = clock.unix_milliseconds();
         let (state, _) =
             watch::channel(State { open: None, blocked: None, closed: false, since, reason: String::new() });
-        let link = Arc::new(Self { purpose, options: Arc::clone(options), tls, clock, state });
-        let first = link.connect(0).await?;
-        link.state.send_modify(|state| state.open = Some(first.clone()));
-        let (kept, stopping) = (Arc::clone(&link), environment.clone());
-        environment.spawn(async move { kept.keep(first, stopping).await });
-        Ok(link)
+        Arc::new(Self { purpose, options: Arc::clone(options), tls, clock, state })
     }
 
     pub(crate) fn state(&self) -> watch::Receiver<State> {
@@ -167,25 +189,28 @@ impl Link {
         }
     }
 
-    /// Follows a connection, and opens the next one when it is lost.
-    async fn keep(&self, mut open: Open, environment: Environment) {
+    /// Follows the connection, and opens the next one where there is none or it was lost.
+    async fn keep(&self, first: Option<Open>, environment: Environment) {
         let stopping = environment.stopping();
+        let (mut generation, mut following) = (0, first);
         loop {
-            let reason = tokio::select! {
-                () = stopping.cancelled() => {
-                    open.end.cancel();
-                    return;
-                }
-                reason = self.follow(&open) => reason,
-            };
-            open.end.cancel();
-            tracing::warn!(purpose = self.purpose, reason, "the connection to RabbitMQ was lost");
-            let since = self.clock.unix_milliseconds();
-            self.state.send_modify(|state| {
-                (state.open, state.blocked, state.since, state.reason) = (None, None, since, reason);
-            });
-            let generation = open.generation + 1;
-            drop(open);
+            if let Some(open) = following {
+                let reason = tokio::select! {
+                    () = stopping.cancelled() => {
+                        open.end.cancel();
+                        return;
+                    }
+                    reason = self.follow(&open) => reason,
+                };
+                open.end.cancel();
+                let address = self.options.address();
+                tracing::warn!(purpose = self.purpose, address, reason, "the connection to RabbitMQ was lost");
+                let since = self.clock.unix_milliseconds();
+                self.state.send_modify(|state| {
+                    (state.open, state.blocked, state.since, state.reason) = (None, None, since, reason);
+                });
+                generation = open.generation + 1;
+            }
             let again = async {
                 let mut delay = Duration::from_millis(20);
                 loop {
@@ -197,13 +222,19 @@ impl Link {
                     delay = (delay * 2).min(limits::RABBITMQ_RECONNECT_DELAY_MAX);
                 }
             };
-            open = tokio::select! {
+            let open = tokio::select! {
                 () = stopping.cancelled() => return,
                 open = again => open,
             };
-            tracing::info!(purpose = self.purpose, "RabbitMQ can be reached again");
-            let next = open.clone();
-            self.state.send_modify(|state| state.open = Some(next));
+            if generation > 0 {
+                tracing::info!(
+                    purpose = self.purpose,
+                    address = self.options.address(),
+                    "RabbitMQ can be reached again"
+                );
+            }
+            self.state.send_modify(|state| state.open = Some(open.clone()));
+            following = Some(open);
         }
     }
 

@@ -10,6 +10,7 @@ mod error;
 mod lane;
 mod marks;
 mod name;
+mod nodes;
 mod options;
 mod pool;
 mod publisher;

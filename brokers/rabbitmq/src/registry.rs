@@ -28,6 +28,8 @@ use crate::error::misconfigured;
 
 /// How long before what is not there yet is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The same, where the node that is asked needs a while to get what others have: the broker bears few questions.
+const LOOK_AGAIN_BEHIND: Duration = Duration::from_millis(200);
 /// What stands before each line.
 const VERSION: &str = "tidegate/1";
 
@@ -128,6 +130,8 @@ struct Read {
     last: Option<(u64, Vec<u8>)>,
     /// When the newest question was asked that was answered.
     asked: Option<Instant>,
+    /// The connection over which as much was read as more than half of a cluster's nodes have.
+    agreed: Option<u64>,
 }
 
 impl Read {
@@ -210,9 +214,17 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Reads what was written until now.
+    /// Reads what was written until now. The node that is asked over a new connection may lack what others have: then it is
+    /// waited for.
     async fn refresh(&self) -> Result<()> {
-        // Since when a line is not there that was.
+        let connection = self.asker.connection();
+        let agreed = self.read.lock().agreed;
+        let wanted = if connection.is_none() || agreed != connection {
+            self.asker.agreed_last(&self.stream).await?.as_ref().and_then(offset)
+        } else {
+            None
+        };
+        // Since when a line is not there that was, or that others have.
         let mut short = None;
         loop {
             let asked = Instant::now();
@@ -220,24 +232,35 @@ impl Registry {
             let from = known.as_ref().map_or(0, |(offset, _)| *offset);
             let records = self.asker.read(&self.stream, Start::Offset(from), READ_MAX).await?;
             let whole = records.len() < usize::from(READ_MAX);
-            let lines = records.into_iter().filter_map(|record| Some((offset(&record)?, record.data))).collect();
+            let lines: Vec<_> =
+                records.into_iter().filter_map(|record| Some((offset(&record)?, record.data))).collect();
             let is_believed = short.is_some_and(|since: Instant| since.elapsed() >= self.asker.patience());
-            {
+            if is_believed {
+                let lacking = wanted.filter(|wanted| lines.last().is_none_or(|(last, _)| last < wanted));
+                let known_lacking = lines.first().is_none_or(|(first, _)| *first != from).then_some(from);
+                if let Some(record) = lacking.or(known_lacking) {
+                    self.asker.none_has(&self.stream, record).await?;
+                }
+            }
+            let is_behind = {
                 let mut read = self.read.lock();
                 let is_there = read.learn(known.as_ref(), lines, &self.stream, is_believed)?;
-                if is_there && whole {
+                let is_behind = wanted.is_some_and(|wanted| read.last.as_ref().is_none_or(|(last, _)| *last < wanted));
+                if is_there && whole && (!is_behind || is_believed) {
                     read.asked = read.asked.max(Some(asked));
+                    read.agreed = connection;
                     return Ok(());
                 }
-                if is_there || is_believed {
+                if (is_there && !whole) || is_believed {
                     continue;
                 }
-            }
+                is_behind
+            };
             short.get_or_insert(asked);
             if asked.elapsed() > limits::RABBITMQ_CALL_TIMEOUT {
-                return Err(self.asker.lagging(&self.stream, from));
+                return Err(self.asker.lagging(&self.stream, wanted.unwrap_or(from)));
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(if is_behind { LOOK_AGAIN_BEHIND } else { LOOK_AGAIN }).await;
         }
     }
 

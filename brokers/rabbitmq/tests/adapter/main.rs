@@ -3,6 +3,7 @@
 
 mod bare;
 mod clusters;
+mod ends;
 mod faults;
 mod journals;
 mod leaders;
