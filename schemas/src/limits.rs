@@ -60,7 +60,7 @@ pub const NAMESPACE_BYTES: usize = 32;
 pub const TOPIC_PREFIX_BYTES: usize = 60;
 /// What the start of a gateway waits for a broker that cannot be reached.
 pub const BACKBONE_START_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often it says meanwhile that it waits.
+/// How often it is tried again.
 pub const BACKBONE_START_INTERVAL: Duration = Duration::from_secs(3);
 /// How often a further broker that cannot be reached is tried again, and what could not be attached there.
 pub const BRIDGE_INTERVAL: Duration = Duration::from_secs(3);

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate_backbone::queues::Queues;
 use tidegate_backbone::{Environment, Error, ErrorKind, Lane, PartitionLog};
@@ -128,6 +127,7 @@ async fn patiently(
     connect: impl AsyncFn() -> Result<Opened, Error>,
 ) -> Result<Opened, Error> {
     let began = tokio::time::Instant::now();
+    let mut said = None;
     loop {
         let error = match connect().await {
             Ok(opened) => {
@@ -149,8 +149,14 @@ async fn patiently(
                 ),
             ));
         };
-        told(format!("waits for the broker at {backbone}: {error}"));
-        warn!(%backbone, %error, waited = ?Duration::from_secs(waited.as_secs()), "waiting for the broker");
+        let reason = error.to_string();
+        told(format!("waits for the broker at {backbone}: {reason}"));
+        // Each reason once: it is tried many times.
+        if said.as_ref() != Some(&reason) {
+            let most = limits::BACKBONE_START_TIMEOUT;
+            warn!(%backbone, error = reason, ?most, "waiting for the broker");
+            said = Some(reason);
+        }
         tokio::time::sleep(limits::BACKBONE_START_INTERVAL.min(left)).await;
     }
 }

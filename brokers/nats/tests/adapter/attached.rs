@@ -7,7 +7,7 @@ use tidegate_conformance::Broker;
 use tidegate_schemas::event::Data;
 use tidegate_schemas::{Event, Value, foreign};
 
-use super::{event, id_of, open, options, partition, read};
+use super::{HANG, event, id_of, open, options, partition, read};
 
 /// Another program at the same server, which knows nothing of Tidegate.
 async fn program(url: &str) -> (async_nats::Client, async_nats::jetstream::Context) {
@@ -72,10 +72,11 @@ async fn what_others_write_is_read_and_what_is_written_others_read() {
 
     // The other way round: a program without Tidegate sees an event of the binding, and nothing beside it.
     let mut seen = client.subscribe(subject).await.unwrap();
-    client.flush().await.unwrap();
+    // A question on the same connection: once it is answered the server knows of the subscription, which flushing does not tell.
+    stream.query_account().await.unwrap();
     let sent = Event::builder("1", "/ours", "t").extension("note", Value::String("a b".into())).build().unwrap();
     log.append(&partition(0), Record::Event(sent)).await.unwrap();
-    let message = seen.next().await.unwrap();
+    let message = tokio::time::timeout(HANG, seen.next()).await.expect("the message comes").unwrap();
     let mut names: Vec<(String, String)> = message
         .headers
         .unwrap()
