@@ -162,14 +162,14 @@ impl Asker {
         let began = tokio::time::Instant::now();
         let mut attempts = if purpose == Purpose::Once { 1 } else { ATTEMPTS };
         loop {
-            let used = self.link.current().map(|open| open.generation);
+            let used = self.connection();
             attempts -= 1;
             match self.once(action, purpose, &work).await {
                 Err(error) if *error.kind() == ErrorKind::Unavailable && attempts > 0 => {
                     if began.elapsed() >= limits::RABBITMQ_CALL_TIMEOUT {
                         return Err(error);
                     }
-                    if used.is_some() && self.link.current().map(|open| open.generation) == used {
+                    if used.is_some() && self.connection() == used {
                         // A stream that is just created or deleted is refused in other words than it is a moment later.
                         tokio::time::sleep(PAUSE).await;
                         continue;
@@ -239,12 +239,12 @@ impl Asker {
         ))
     }
 
-    /// Whether the end has been before that record for so long that it is to be believed; an error until then.
-    fn is_short(&self, stream: &str, hint: Option<u64>, found: Option<u64>) -> Result<bool> {
+    /// The record, where the end has been before it for so long that this is to be believed; an error until then.
+    fn lacking(&self, stream: &str, hint: Option<u64>, found: Option<u64>) -> Result<Option<u64>> {
         let mut short = self.short.lock();
         let Some(hint) = hint.filter(|hint| found.is_none_or(|found| found < *hint)) else {
             short.remove(stream);
-            return Ok(false);
+            return Ok(None);
         };
         if short.len() >= limits::RABBITMQ_HINTS_KEPT {
             short.clear();
@@ -253,7 +253,7 @@ impl Asker {
             return Err(self.lagging(stream, hint));
         }
         short.remove(stream);
-        Ok(true)
+        Ok(Some(hint))
     }
 
     /// Fails where others have a record that the node that is asked does not have.
@@ -335,7 +335,7 @@ impl Asker {
         }
         let hint = self.hinted(stream);
         let records = Vec::from_iter(self.agreed_last(stream).await?);
-        self.is_short(stream, hint, records.last().and_then(offset))?;
+        self.lacking(stream, hint, records.last().and_then(offset))?;
         Ok(self.ending(stream, records))
     }
 
@@ -355,10 +355,8 @@ impl Asker {
             records.extend(self.last(stream).await?);
         }
         let found = records.last().and_then(offset);
-        if self.is_short(stream, hint, found)?
-            && let Some(hint) = hint
-        {
-            self.none_has(stream, hint).await?;
+        if let Some(record) = self.lacking(stream, hint, found)? {
+            self.none_has(stream, record).await?;
         }
         Ok(self.ending(stream, records))
     }
